@@ -46,6 +46,9 @@ _FEW_STEPS = 400
 _SMALLEST_BATCH, _LARGEST_BATCH = 3, 8
 # YOLO finds next to nothing before so many steps from random weights (docs/results.md).
 _YOLO_STEPS = 240
+# Of images that are many an FPN whose encoder has learned already is seen so seldom that what it
+# still learns is worth more than a second network of pixels (docs/results.md).
+_FEW_EPOCHS, _TWICE = 20, 2.0
 # Samples whose objects are measured.
 _LOOKED_AT = 200
 
@@ -214,12 +217,27 @@ def plan(
             dearest = max(parts, key=lambda part: part.cost.seconds)
             note(f"plan: no time for {dearest.name}: give more --hours")
             parts.remove(dearest)
+    if not machine.gpus and "encoder_weights" in changes and (rest := _without(parts, models)):
+        note("plan: images are many for the time: fpn has upernet's part of it, too")
+        parts = rest
+        models = _models(profile, machine, parts, folds, limit)
     if not machine.gpus:
         learnt = _learnt(profile, folds)
         parts = [weigh(part, batch=_batch(models[part.name], learnt)) for part in parts]
         models = _models(profile, machine, parts, folds, limit)
     split = SplitPlan(file=str(own)) if fixed else SplitPlan(folds=folds, group_by=by)
     return Recipe(data=str(data.path), split=split, models=models, hours=limit, **given)
+
+
+def _without(parts: Sequence[Part], models: Mapping[str, ModelPlan]) -> list[Part]:
+    """Return an FPN that has the UPerNet's time, too, beside what finds objects; or nothing.
+
+    It is for an FPN that sees the images seldom.
+    """
+    if not {"upernet", "fpn", "yolo"} <= models.keys() or _epochs(models["fpn"]) >= _FEW_EPOCHS:
+        return []
+    rest = [part for part in parts if part.name != "upernet"]
+    return [replace(part, share=_TWICE) if part.name == "fpn" else part for part in rest]
 
 
 def _check_weights(changes: Mapping[str, Any], machine: Machine) -> None:
@@ -287,6 +305,7 @@ class Part:
         config: of the family.
         changes: of the config.
         cost: of training it.
+        share: of the time, beside the other models' shares.
     """
 
     name: str
@@ -294,6 +313,7 @@ class Part:
     config: str
     changes: dict[str, Any]
     cost: Cost = _UNKNOWN
+    share: float = 1.0
 
 
 def _parts(profile: DataProfile, machine: Machine, encoder: Mapping[str, Any]) -> list[Part]:
@@ -354,6 +374,7 @@ def _models(
     learnt = _learnt(profile, folds)
     turns = math.ceil(folds * len(parts) / machine.trainings)
     predicted = profile.images + folds * profile.test_images
+    shares = sum(part.share for part in parts) / len(parts)
     found = {}
     for part in parts:
         fixed = START + PREDICTION * part.cost.seconds * predicted / folds
@@ -362,7 +383,7 @@ def _models(
         else:
             answering = ANSWERING * (profile.images + profile.test_images) / machine.cores * 2
             left = _PLANNED * 3600 * hours - answering - START * len(parts) * 3
-            each = left / turns - fixed
+            each = left / turns * part.share / shares - fixed
             epochs = int(max(1.0, min(_MOST_EPOCHS, each / (part.cost.seconds * learnt))))
         spent = folds * (fixed + epochs * part.cost.seconds * learnt) / machine.trainings
         found[part.name] = ModelPlan(

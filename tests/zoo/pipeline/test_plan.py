@@ -80,6 +80,25 @@ def test_smaller_batches_are_paid_for(costs, monkeypatch):
         assert hours_of(plan(DATA, PROFILE, LAPTOP, hours)) < 0.8 * hours
 
 
+def test_of_many_images_an_encoder_that_has_learned_sees_more(costs, monkeypatch):
+    monkeypatch.setattr(planning, "_check_weights", lambda changes, machine: None)
+    given = {"encoder": "tu-tf_efficientnet_lite0", "encoder_weights": "x.pth"}
+    many = replace(PROFILE, images=500, patients=500)
+    plain, learned = (plan(DATA, many, LAPTOP, 1, "", changes) for changes in ({}, given))
+    assert list(plain.models) == ["upernet", "fpn", "yolo"]
+    assert list(learned.models) == ["fpn", "yolo"]
+    epochs = [recipe.models["fpn"].changes["epochs"] for recipe in (plain, learned)]
+    assert epochs[0] < 20
+    assert 1.9 * epochs[0] < epochs[1] < 2.3 * epochs[0]
+    assert hours_of(learned) < 0.8
+    yolo = [recipe.models["yolo"].changes["epochs"] for recipe in (plain, learned)]
+    assert yolo[1] == pytest.approx(yolo[0], abs=1)
+    # Where they are few, and where nothing finds objects, the other network stays.
+    assert list(plan(DATA, PROFILE, LAPTOP, 1, "", given).models) == ["upernet", "fpn", "yolo"]
+    exclusive = plan(DATA, replace(many, exclusive=True), LAPTOP, 1, "", given)
+    assert list(exclusive.models) == ["upernet", "fpn"]
+
+
 def test_half_an_hour_is_usual_without_a_gpu(costs):
     assert plan(DATA, PROFILE, LAPTOP, None) == plan(DATA, PROFILE, LAPTOP, 0.5)
 
