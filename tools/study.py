@@ -41,7 +41,7 @@ WRIST = "wrist"
 # It starts from weights for whole hands, which know little of wrists that fill the image.
 WRIST_CONFIG = ("--config", "demo", "epochs=60", "optim.lr=2e-3")
 LARGE = "large"
-LARGE_CONFIG = ("--config", "demo", "size=[384,384]", "epochs=24", "optim.lr=1e-3")
+LARGE_CONFIG = ("--config", "demo", "size=[384,384]")
 Seen = tuple[tuple[Prediction, ...], dict[str, CropMask], str]
 Images = Sequence[Seen]
 

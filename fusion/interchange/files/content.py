@@ -68,13 +68,13 @@ class FolderContent:
             return [path for path in of(suffixes) if _form(folder, path) in forms]
 
         lists = such(_JSON, partial(_is_list, words=_WORDS))
-        rest = [path for path in of(_JSON) if path not in lists]
+        rest = sorted(set(of(_JSON)).difference(lists))
         boxes = [path for path in rest if _is_list(path, _WORDS[:1])]
         return cls(
             folder,
             tuple(lists),
             tuple(boxes),
-            tuple(path for path in rest if path not in boxes),
+            tuple(sorted(set(rest).difference(boxes))),
             tuple(such(TABLES, lambda path: _is_table(path, folder))),
             tuple(of(_ARRAYS)),
             tuple(of(_MAPS)),
@@ -82,9 +82,11 @@ class FolderContent:
             tuple(path for path in files if is_image(path)),
         )
 
-    def is_beside_map(self, array: Path) -> bool:
-        """Tell whether a file holds the probabilities of a map beside it, as nnU-Net has them."""
-        return array.suffix.lower() == ".npz" and array.with_suffix(".png") in self.maps
+    @property
+    def own_arrays(self) -> list[Path]:
+        """The arrays without the probabilities of maps, which lie beside these, as nnU-Net's do."""
+        beside = {path.with_suffix(".npz") for path in self.maps}
+        return [path for path in self.arrays if path not in beside]
 
     def named(self, paths: Iterable[Path], known: KnownImages) -> list[Path]:
         """Return the files that are called as images of the data set are."""
@@ -104,7 +106,7 @@ def nearest_file(folder: Path, paths: Iterable[Path], names: Sequence[str]) -> P
         ValueError: it is another one for some of them.
     """
     found: dict[Path | None, Path] = {}
-    for place in {path.parent for path in paths}:
+    for place in sorted({path.parent for path in paths}):
         above = [place, *(up for up in place.parents if up.is_relative_to(folder))]
         beside = (up / name for up in above for name in names if (up / name).is_file())
         found.setdefault(next(beside, None), place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +126,7 @@ class _Opening:
         """Open arrays, maps or masks; None where there are none."""
         path, known, note = self.path, self.known, self.note
         maps = choose_maps(path, found.maps)
-        arrays = [one for one in found.arrays if not found.is_beside_map(one)]
+        arrays = found.own_arrays
         if found.named(arrays, known) or (arrays and not maps):
             self._say_left_out(found, "arrays", arrays)
             return open_arrays(path, arrays, known, note)
@@ -163,8 +163,9 @@ class _Opening:
     def _tables(self, files: Sequence[Path]) -> WrittenPredictions:
         return open_tables(self.path, files, self.images or self.root, self.known, self.note)
 
-    def _say_left_out(self, found: FolderContent, form: str, taken: Collection[Path]) -> None:
+    def _say_left_out(self, found: FolderContent, form: str, read: Iterable[Path]) -> None:
         """Say which files may be predictions, too, but are not read."""
+        taken = set(read)
         folders = {path.parent for path in taken}
         boxes = [path for path in found.boxes if path.parent not in folders]
         maps = choose_maps(self.path, found.maps)
