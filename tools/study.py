@@ -6,8 +6,7 @@ Writes phantoms that two annotators draw, cross-validates the three small networ
 fits every variant of the rule on out-of-fold predictions, and scores it on test images that no
 network and no fit has seen.
 With `--sources smp,segformer,yolo,wrist` there is a second stage: a network on wrists that are cut
-out where the first stage found them; with `large` in place of it, or after it, the same network
-sees whole images at twice the demo's size. Killed and started again, it continues.
+out where the first stage found them. Killed and started again, it continues.
 """
 
 import json
@@ -40,8 +39,6 @@ NETWORKS = ("smp", "segformer", "yolo")
 WRIST = "wrist"
 # It starts from weights for whole hands, which know little of wrists that fill the image.
 WRIST_CONFIG = ("--config", "demo", "epochs=60", "optim.lr=2e-3")
-LARGE = "large"
-LARGE_CONFIG = ("--config", "demo", "size=[384,384]")
 Seen = tuple[tuple[Prediction, ...], dict[str, CropMask], str]
 Images = Sequence[Seen]
 
@@ -49,7 +46,7 @@ Images = Sequence[Seen]
 Command = tuple[str, ...]
 
 
-def commands(out: Path, seed: int, people: int, names: Sequence[str]) -> Iterator[Command]:
+def commands(out: Path, seed: int, people: int) -> Iterator[Command]:
     """Yield the commands that lead to the stores, as a user would type them after `zoo`."""
     data, split = str(out / "data"), str(out / "split.json")
     sizes = ("--people", str(people), "--test-people", str(people // 2), "--size", "512")
@@ -57,12 +54,10 @@ def commands(out: Path, seed: int, people: int, names: Sequence[str]) -> Iterato
     yield ("phantom", data, *sizes, "--annotators", "2", "--seed", str(seed))
     yield ("split", data, "--out", split, "--folds", "3", "--seed", str(seed))
     folds = ("--split", split, "--folds", "all")
-    large = {LARGE: ("smp", LARGE_CONFIG)} if LARGE in names else {}
-    models = {name: (name, ("--config", "demo")) for name in NETWORKS} | large
-    for name, (family, config) in models.items():
+    for name in NETWORKS:
         run, store = str(out / "runs" / name), str(out / "val" / name)
-        places = ("--data", data, *folds, "--out", run, "--oof", store)
-        yield ("train", family, *config, *places, f"seed={seed}")
+        config = ("--config", "demo", "--data", data, *folds, "--out", run, "--oof", store)
+        yield ("train", name, *config, f"seed={seed}")
         test = str(out / "test" / name)
         yield ("predict", run, "--data", data, "--subset", "test", "--out", test)
 
@@ -204,7 +199,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     names = sources.split(",")
     second = second_stage(out, seed) if WRIST in names else ()
-    for command in (*commands(out, seed, people, names), *second):
+    for command in (*commands(out, seed, people), *second):
         typer.echo(f"$ zoo {shlex.join(command)}", err=True)
         subprocess.run([sys.executable, "-m", "zoo", *command], check=True)
     rows = {}
