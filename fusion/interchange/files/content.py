@@ -132,8 +132,12 @@ def _form(folder: Path, path: Path) -> str:
 
 
 def _is_list(path: Path, words: Sequence[str]) -> bool:
-    with path.open("rb") as file:
-        head = file.read(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
+    except OSError:
+        # Such as a link that leads nowhere: if it is one of several lists, it is told as broken.
+        return False
     return head.startswith(b"[") and all(f'"{word}"'.encode() in head for word in words)
 
 

@@ -243,6 +243,8 @@ def test_a_link_to_a_fold_is_followed(data: Path, known: KnownImages, tmp_path: 
     (tmp_path / "a/fold_1").symlink_to(tmp_path / "b", target_is_directory=True)
     # One that leads around in a circle does no harm.
     (tmp_path / "b/up").symlink_to(tmp_path / "a", target_is_directory=True)
+    # Nor does one that leads nowhere.
+    (tmp_path / "a/results.json").symlink_to(tmp_path / "gone.json")
     check(open_written(tmp_path / "a", known, data), *NAMES)
 
 
