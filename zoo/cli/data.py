@@ -24,6 +24,9 @@ from zoo.cli.options import (
     words,
 )
 
+# As `fusion.interchange.files.arrays` has it, which is not loaded for help alone.
+Activation = Literal["sigmoid", "softmax"]
+
 
 @command()
 def phantom(
@@ -132,7 +135,7 @@ def convert(
     ] = None,
     layout: Annotated[str, typer.Option(help="Variant of the format; see: zoo list formats")] = "",
     activation: Annotated[
-        Literal["sigmoid", "softmax"] | None,
+        Activation | None,
         typer.Option(
             help="For --to store: arrays hold logits; makes probabilities of each class by itself, "
             "or of all planes together."
@@ -232,7 +235,7 @@ def _import(
     labels: str | None,
     split: Path | None,
     fold: int | None,
-    activation: Literal["sigmoid", "softmax"] | None,
+    activation: Activation | None,
 ) -> str:
     """Write predictions of another program as a prediction store; return what to say of it."""
     from zoo.progress import bar

@@ -217,11 +217,11 @@ def plan(
             dearest = max(parts, key=lambda part: part.cost.seconds)
             note(f"plan: no time for {dearest.name}: give more --hours")
             parts.remove(dearest)
-    if not machine.gpus and "encoder_weights" in changes and (rest := _without(parts, models)):
-        note("plan: images are many for the time: fpn has upernet's part of it, too")
-        parts = rest
-        models = _models(profile, machine, parts, folds, limit)
     if not machine.gpus:
+        if "encoder_weights" in changes and (rest := _without_upernet(parts, models)):
+            note("plan: images are many for the time: fpn has upernet's part of it, too")
+            parts = rest
+            models = _models(profile, machine, parts, folds, limit)
         learnt = _learnt(profile, folds)
         parts = [weigh(part, batch=_batch(models[part.name], learnt)) for part in parts]
         models = _models(profile, machine, parts, folds, limit)
@@ -229,7 +229,7 @@ def plan(
     return Recipe(data=str(data.path), split=split, models=models, hours=limit, **given)
 
 
-def _without(parts: Sequence[Part], models: Mapping[str, ModelPlan]) -> list[Part]:
+def _without_upernet(parts: Sequence[Part], models: Mapping[str, ModelPlan]) -> list[Part]:
     """Return an FPN that has the UPerNet's time, too, beside what finds objects; or nothing.
 
     It is for an FPN that sees the images seldom.

@@ -78,17 +78,18 @@ def lists_of_results(root: Path, files: Collection[Path]) -> list[Path]:
         if path not in files
         and not _has_coco_name(path)
         and path.parent.name.lower() not in _PLACES
-        and _begins_as_results(path)
+        and head_of_results(path)
     ]
 
 
-def _begins_as_results(path: Path) -> bool:
+def head_of_results(path: Path) -> bytes:
+    """Return the first bytes of a list of results; of another file, or a broken link, none."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError:
-        return False
-    return bool(_RESULT.match(head)) and b'"image_id"' in head
+        return b""
+    return head if _RESULT.match(head) and b'"image_id"' in head else b""
 
 
 def matches(root: Path) -> bool:

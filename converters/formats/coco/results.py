@@ -49,19 +49,19 @@ class CocoResults:
     _labels: Mapping[Id, str]
 
     @classmethod
-    def open(
+    def open_all(
         cls,
-        path: Path,
+        paths: Sequence[Path],
         root: Path,
         labels: LabelSpace,
         *,
         images: Path | None = None,
         annotations: Path | None = None,
-    ) -> CocoResults:
-        """Find out what the ids of a list mean.
+    ) -> list[CocoResults]:
+        """Find out what the ids of lists mean; of several an empty one is left out.
 
         Args:
-            path: the list.
+            paths: the lists.
             root: the data set's folder.
             labels: the classes; categories are found by name or alias.
             images: a folder with the data set's images, where they do not lie with it.
@@ -71,8 +71,23 @@ class CocoResults:
             ValueError: no list of results, a data set that is not COCO's, or ids of no one of its
                 files, or of several.
         """
-        entries, numbers, categories = _scan(path)
-        known = read_ids(path, root, labels, images, annotations)
+        given = [path for path in paths if len(paths) == 1 or not _is_empty(path)]
+        scanned = [(path, *_scan(path)) for path in given]
+        # Annotation files may be large: they are read once.
+        known = read_ids(given[0], root, labels, images, annotations) if given else []
+        return [cls._of(*one, root, known, labels) for one in scanned]
+
+    @classmethod
+    def _of(
+        cls,
+        path: Path,
+        entries: JsonList,
+        numbers: Sequence[Id],
+        categories: Sequence[Id],
+        root: Path,
+        known: Sequence[tuple[Document, dict[Id, str]]],
+        labels: LabelSpace,
+    ) -> CocoResults:
         document, keys = _meant(path, root, known, set(numbers), set(categories))
         places: dict[str, array[int]] = {}
         for place, number in enumerate(numbers):
@@ -122,8 +137,7 @@ class CocoResults:
         return found
 
 
-def is_empty_list(path: Path) -> bool:
-    """Tell whether a file is a list of no detection."""
+def _is_empty(path: Path) -> bool:
     # Not read whole to see that.
     return path.stat().st_size < _FEW and path.read_bytes().split() in ([b"[]"], [b"[", b"]"])
 

@@ -47,7 +47,7 @@ def find_class_masks(folder: Path, maps: list[Path], known: KnownImages) -> Clas
         maps: the files.
         known: the images and classes that they may be of.
     """
-    stems = known.by_stem()
+    stems = known.stems
     classes = _plain_classes(known.labels)
     for way in (_class_above, _image_above, _class_behind):
         found = ClassMasks()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from converters.formats.coco.results import CocoResults, is_empty_list
+from converters.formats.coco.results import CocoResults
 from fusion.interchange.files.written import KnownImages, WrittenPredictions, join_files
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
@@ -35,15 +35,10 @@ def open_results(
         ValueError: no list of results, ids of no file of the data set, or of several, or two lists
             with detections of one image.
     """
+    lists = CocoResults.open_all(files, root, known.labels, images=images, annotations=annotations)
     # In a fold nothing may be found.
-    empty = [file for file in files if len(files) > 1 and is_empty_list(file)]
-    for file in empty:
+    for file in sorted({*files}.difference(own.path for own in lists)):
         note(f"{file}: an empty list: nothing was found")
-    lists = [
-        CocoResults.open(file, root, known.labels, images=images, annotations=annotations)
-        for file in files
-        if file not in empty
-    ]
     owners = join_files({own.path: (own, own.keys_found) for own in lists})
     there = {key: None for own in lists for key in own.keys if key in known.samples}
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from converters.files.below import files_below
 from converters.files.images import is_image
+from converters.formats.coco.files import head_of_results
 from converters.formats.rle_table.options import OPTIONS, read_options
 from converters.formats.rle_table.table import Table
 from fusion.interchange.files.written import KnownImages, names_of_file
 
-# Of a list it is enough to see its first entries, and of these what COCO's results have.
-_HEAD, _WORDS = 1 << 16, ("image_id", "segmentation")
 TABLES = (".csv", ".tsv")
 _JSON = (".json",)
 _ARRAYS, _MAPS, _TEXTS = (".npy", ".npz"), (".png",), (".txt",)
@@ -67,14 +65,14 @@ class FolderContent:
             forms = {_form(folder, path) for path in of(suffixes) if fits(path)}
             return [path for path in of(suffixes) if _form(folder, path) in forms]
 
-        lists = such(_JSON, partial(_is_list, words=_WORDS))
-        rest = sorted(set(of(_JSON)).difference(lists))
-        boxes = [path for path in rest if _is_list(path, _WORDS[:1])]
+        heads = {path: head_of_results(path) for path in of(_JSON)}
+        lists = such(_JSON, lambda path: b'"segmentation"' in heads[path])
+        rest = sorted(heads.keys() - set(lists))
         return cls(
             folder,
             tuple(lists),
-            tuple(boxes),
-            tuple(sorted(set(rest).difference(boxes))),
+            tuple(path for path in rest if heads[path]),
+            tuple(path for path in rest if not heads[path]),
             tuple(such(TABLES, lambda path: _is_table(path, folder))),
             tuple(of(_ARRAYS)),
             tuple(of(_MAPS)),
@@ -90,8 +88,11 @@ class FolderContent:
 
     def named(self, paths: Iterable[Path], known: KnownImages) -> list[Path]:
         """Return the files that are called as images of the data set are."""
-        names = known.by_stem()
-        return [path for path in paths if any(n in names for n in names_of_file(self.folder, path))]
+        return [
+            path
+            for path in paths
+            if any(name in known.stems for name in names_of_file(self.folder, path))
+        ]
 
 
 def nearest_file(folder: Path, paths: Iterable[Path], names: Sequence[str]) -> Path | None:
@@ -129,16 +130,6 @@ def nearest_file(folder: Path, paths: Iterable[Path], names: Sequence[str]) -> P
 
 def _form(folder: Path, path: Path) -> str:
     return re.sub(r"\d+", "#", path.relative_to(folder).as_posix())
-
-
-def _is_list(path: Path, words: Sequence[str]) -> bool:
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
-    except OSError:
-        # Such as a link that leads nowhere: if it is one of several lists, it is told as broken.
-        return False
-    return head.startswith(b"[") and all(f'"{word}"'.encode() in head for word in words)
 
 
 def _is_table(path: Path, folder: Path) -> bool:

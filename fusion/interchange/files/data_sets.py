@@ -39,10 +39,9 @@ def open_data_set(
     )
     own = {sample.key: sample for sample in found}
     if not own.keys() <= known.samples.keys():
-        stems = known.by_stem()
         own = {}
         for sample in found:
-            key = _key(folder, sample, stems)
+            key = _key(folder, sample, known.stems)
             if key in own:
                 raise ValueError(
                     f"{folder}: expected one image of '{key}', found '{own[key].key}' and "
@@ -114,7 +113,7 @@ def _classes(samples: Iterable[Sample]) -> set[str]:
     return {label for sample in samples for label in sample.labels}
 
 
-def _key(folder: Path, sample: Sample, stems: dict[str, list[str]]) -> str:
+def _key(folder: Path, sample: Sample, stems: Mapping[str, list[str]]) -> str:
     keys = stems.get(sample.key) or stems.get(sample.image.stem) or []
     if len(keys) != 1:
         found = f"several ({' and '.join(keys[:2])})" if keys else "none of this name"

@@ -130,18 +130,20 @@ class _Opening:
         if found.named(arrays, known) or (arrays and not maps):
             self._say_left_out(found, "arrays", arrays)
             return open_arrays(path, arrays, known, note)
-        are_named = bool(found.named(maps, known))
-        masks = None if are_named else find_class_masks(path, maps, known)
-        if not maps or (found.tables and not are_named and masks is None):
+        if not maps:
             return None
-        self._say_left_out(found, "maps", [*maps, *found.arrays])
+        read = [*maps, *found.arrays]
         try:
             files = match_files(path, maps, known)
         except ValueError:
-            masks = masks or find_class_masks(path, maps, known)
+            masks = find_class_masks(path, maps, known)
+            if masks is None and found.tables and not found.named(maps, known):
+                return None
+            self._say_left_out(found, "maps", read)
             if masks is None:
                 raise
             return open_class_masks(path, masks, known, note)
+        self._say_left_out(found, "maps", read)
         return open_index_maps(path, files, known, note)
 
     def _rows(self, found: FolderContent, labels: Sequence[Path]) -> WrittenPredictions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,8 +59,9 @@ class KnownImages:
     numbers: Mapping[int, str]
     has_background: bool = False
 
-    def by_stem(self) -> dict[str, list[str]]:
-        """Return what a file of an image may be called, without suffix -> keys.
+    @cached_property
+    def stems(self) -> Mapping[str, list[str]]:
+        """What a file of an image may be called, without suffix -> keys.
 
         That is the image's path below the data set, any end of it, or its name. Of a data set that
         was written for nnU-Net its names go before ends of paths.
@@ -166,7 +168,7 @@ def match_files(folder: Path, paths: Iterable[Path], known: KnownImages) -> dict
     Raises:
         ValueError: a file of no image, or of several; or two of one.
     """
-    names = known.by_stem()
+    names = known.stems
     files: dict[str, Path] = {}
     for path in paths:
         try:
