@@ -28,8 +28,9 @@ def run() -> None:
         sys.exit(130)
     finally:
         # All is done: a signal while Python takes itself apart would change the exit code.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
         _tidy()
 
 

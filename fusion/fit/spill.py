@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -88,11 +89,12 @@ class TableFile:
 
     def __init__(self) -> None:
         """Make the file; it is removed with this object."""
-        number, name = tempfile.mkstemp(prefix="zoo-fit-")
-        self.path = Path(name)
-        self._stream = os.fdopen(number, "wb")
-        self._reader: int | None = None
+        self.path = Path(tempfile.gettempdir(), f"zoo-fit-{uuid.uuid4().hex}")
+        # First, so that what ends the process just after the file is there leaves none.
         weakref.finalize(self, self.path.unlink, missing_ok=True)
+        # "x", as nobody else's file or link is written to; for this user alone.
+        self._stream = open(self.path, "xb", opener=_for_this_user)  # noqa: SIM115 - as above
+        self._reader: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "_reader": None}
@@ -171,6 +173,10 @@ def count_rows(tables: Sequence[ClassCounts]) -> int:
     if isinstance(tables, FiledTables):
         return sum(each.rows for each in tables.filed)
     return sum(len(table.zones) for table in tables)
+
+
+def _for_this_user(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _parts(table: ClassCounts) -> list[npt.NDArray[Any]]:

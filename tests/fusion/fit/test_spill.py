@@ -130,3 +130,21 @@ def test_a_file_of_tables_ends_with_them(train, labels, nothing_kept):
     assert len(list(nothing_kept.iterdir())) == 1
     del half
     assert not list(nothing_kept.iterdir())
+
+
+def test_a_process_that_ends_just_after_the_file_is_made_leaves_none(folder, monkeypatch):
+    real = spill.os.open
+
+    def open_and_end(path, flags, mode):
+        number = real(path, flags, mode)
+        made.append(path)
+        spill.os.close(number)
+        raise SystemExit(129)
+
+    made = []
+    monkeypatch.setattr(spill.os, "open", open_and_end)
+    with pytest.raises(SystemExit):
+        spill.TableFile()
+    monkeypatch.undo()
+    assert [Path(path).parent for path in made] == [folder]
+    assert not list(folder.iterdir())

@@ -15,6 +15,7 @@ import atexit
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,9 +37,11 @@ _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", 
 def _prepare() -> None:
     os.environ.update(_SWITCHES)
     if "YOLO_CONFIG_DIR" not in os.environ:
-        folder = tempfile.mkdtemp(prefix="maskzoo-ultralytics-")
-        os.environ["YOLO_CONFIG_DIR"] = folder
+        folder = os.path.join(tempfile.gettempdir(), f"maskzoo-ultralytics-{uuid.uuid4().hex}")
+        # First, so that what ends the process just after the folder is there leaves none.
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.mkdir(folder, 0o700)
+        os.environ["YOLO_CONFIG_DIR"] = folder
 
 
 def _import() -> None:
