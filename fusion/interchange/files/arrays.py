@@ -1,13 +1,14 @@
 """Arrays of numpy, one an image, as who has written a network's outputs by himself has them.
 
     FOLDER/NAME.npy, FOLDER/NAME.npz    probabilities (C, H, W), (H, W, C), or (H, W) of one class
+    FILE.npz, FOLDER/FILE.npz           an array of each image, called as the image is
     FOLDER/classes.txt                  (optional) the C classes, a line each
 
 Without names these are the data set's own classes in their order, or these after a first plane
 that is the background's. Floats are probabilities, uint8 has 255 for 1, bool is a mask; with an
 activation floats are what a network gives before it, logits. Height and width may be those at which
-the network saw the image: planes are stretched over it. A NPZ holds one array, or `probabilities`
-(with an activation `logits`) among others.
+the network saw the image: planes are stretched over it. The NPZ of an image holds one array, or
+`probabilities` (with an activation `logits`) among others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +28,12 @@ from converters.errors import one_line
 from converters.formats.yolo.config import listed_names
 from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
-from fusion.interchange.files.content import nearest_file
+from fusion.interchange.files.content import (
+    array_names,
+    is_called_as_image,
+    names_inside,
+    nearest_file,
+)
 from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
 from fusion.types import Prediction
 
@@ -46,6 +53,22 @@ _BROKEN = (
 Array = npt.NDArray[np.generic]
 
 
+@dataclass(frozen=True)
+class _ArrayOf:
+    """Where the array of an image is.
+
+    Attributes:
+        path: of the file.
+        name: in a NPZ of several images; "" where the file is of the image alone.
+    """
+
+    path: Path
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}, '{self.name}'" if self.name else str(self.path)
+
+
 def open_arrays(
     folder: Path,
     arrays: Sequence[Path],
@@ -53,7 +76,7 @@ def open_arrays(
     note: Callable[[str], None],
     activation: Activation | None = None,
 ) -> WrittenPredictions:
-    """Open a folder of arrays.
+    """Open arrays.
 
     Args:
         folder: with the files.
@@ -63,18 +86,19 @@ def open_arrays(
         activation: what makes probabilities of the values; None where they are probabilities.
 
     Raises:
-        ValueError: a file of no image of the data set, or of several; names of classes none of
+        ValueError: an array of no image of the data set, or of several; names of classes none of
             which is asked for; or values that are logits where probabilities are meant, or these
             where logits are.
     """
-    files = match_files(folder, arrays, known)
+    files = _match(folder, arrays, known)
     given = _classes(folder, arrays, known, note)
+    one = next(iter(files.values()))
     try:
-        first = _stacked(arrays[0], len(given), activation)
+        first = _stacked(one, len(given), activation)
     except ValueError:
         pass  # it is told with others like it, when it is read
     else:
-        _check_range(arrays[0], first, activation)
+        _check_range(one, first, activation)
     classes = known.labels.only(label for label in given if label)
 
     def predict(key: str) -> Prediction:
@@ -93,6 +117,44 @@ def open_arrays(
     return WrittenPredictions("arrays", "semantic", files, True, predict, few)
 
 
+def _match(folder: Path, arrays: Sequence[Path], known: KnownImages) -> dict[str, _ArrayOf]:
+    """Return key -> the array of that image."""
+    others = [path for path in arrays if not is_called_as_image(folder, path, known)]
+    several = {path: names for path in others if (names := names_inside(path, known))}
+    alone = [path for path in arrays if path not in several]
+    for path in others:
+        if path not in several:
+            _check_names(path)
+    files = {key: _ArrayOf(path) for key, path in match_files(folder, alone, known).items()}
+    for path, names in several.items():
+        inside = {path / name: name for name in names}
+        for key, place in match_files(path, inside, known, "array").items():
+            if key in files:
+                raise ValueError(f"{path}: expected one array of '{key}', found {files[key]} too")
+            files[key] = _ArrayOf(path, inside[place])
+    return files
+
+
+def _check_names(path: Path) -> None:
+    """Say what to do with a file of several images that have no names, or unknown ones."""
+    names = array_names(path)
+    if len(names) > 1 and not {PLANES, _LOGITS} & set(names):
+        raise ValueError(
+            f"{path}: expected arrays that are called as images of the data set are, found "
+            f"{', '.join(names):.80}"
+        )
+    try:
+        shape = read_array(path).shape
+    except ValueError:
+        return  # that the file is called as no image is told first
+    if len(shape) > 3 and shape[0] > 1:
+        raise ValueError(
+            f"{path}: expected arrays that are called as images of the data set are, found a stack "
+            f"of them without names, {shape}: numpy.savez('predictions.npz', **dict(zip(names, "
+            "stack))) gives them names"
+        )
+
+
 def _classes(
     folder: Path, arrays: Sequence[Path], known: KnownImages, note: Callable[[str], None]
 ) -> list[str | None]:
@@ -102,15 +164,16 @@ def _classes(
     """
     path = nearest_file(folder, arrays, (_NAMES,))
     if path is None:
+        where = arrays[0] if len(arrays) == 1 else folder
         note(
-            f"{folder}: planes are taken for the data set's classes, {known.list_numbers()}, or "
+            f"{where}: planes are taken for the data set's classes, {known.list_numbers()}, or "
             f"these after the background: a {_NAMES} there would say otherwise"
         )
         return list(map(known.labels.canonical, known.numbers.values()))
     return known.take_names(path, listed_names(path), note, _BACKGROUND)
 
 
-def _planes(path: Path, count: int, activation: Activation | None) -> Array:
+def _planes(path: _ArrayOf, count: int, activation: Activation | None) -> Array:
     """Return the planes of a file's classes, (count, H, W), without that of the background."""
     values = _stacked(path, count, activation)
     if values.dtype.kind == "f" and (lost := int(np.isnan(values).sum())):
@@ -121,7 +184,7 @@ def _planes(path: Path, count: int, activation: Activation | None) -> Array:
     return values[values.shape[0] - count :]
 
 
-def _check_range(path: Path, values: Array, activation: Activation | None) -> None:
+def _check_range(path: _ArrayOf, values: Array, activation: Activation | None) -> None:
     """Tell logits in the place of probabilities, and these in the place of logits."""
     if values.dtype.kind != "f":
         return
@@ -139,9 +202,10 @@ def _check_range(path: Path, values: Array, activation: Activation | None) -> No
         )
 
 
-def _stacked(path: Path, count: int, activation: Activation | None) -> Array:
+def _stacked(path: _ArrayOf, count: int, activation: Activation | None) -> Array:
     """Return the planes of a file, (count or one more, H, W)."""
-    values = read_array(path, preferred=PLANES if activation is None else _LOGITS)
+    preferred = PLANES if activation is None else _LOGITS
+    values = read_array(path.path, path.name, preferred)
     if values.ndim == 4 and values.shape[0] == 1:
         values = values[0]
     if values.ndim == 4 and values.shape[1] == 1:
@@ -160,7 +224,7 @@ def _stacked(path: Path, count: int, activation: Activation | None) -> Array:
     return values
 
 
-def _activated(path: Path, values: Array, activation: Activation) -> Array:
+def _activated(path: _ArrayOf, values: Array, activation: Activation) -> Array:
     # Late: rules and stores do not need it.
     from scipy.special import expit, softmax
 
@@ -185,7 +249,7 @@ def _activated(path: Path, values: Array, activation: Activation) -> Array:
 
 def of_planes(
     key: str,
-    path: Path,
+    path: Path | _ArrayOf,
     given: Sequence[str | None],
     values: Array,
     classes: LabelSpace,
@@ -195,7 +259,7 @@ def of_planes(
 
     Args:
         key: of the image.
-        path: of the file, for messages.
+        path: of the file, or where in it, for messages.
         given: the class of each plane; None where it is none that is asked for.
         values: (planes, H, W).
         classes: those that are asked for and given.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from fusion.interchange.files.written import KnownImages, names_of_file
 
 TABLES = (".csv", ".tsv")
 _JSON = (".json",)
-_ARRAYS, _MAPS, _TEXTS = (".npy", ".npz"), (".png",), (".txt",)
+ARRAYS = (".npy", ".npz")
+_MAPS, _TEXTS = (".png",), (".txt",)
 # What archives of a Mac hold beside the files.
 _FOREIGN = "__MACOSX"
 
@@ -74,7 +76,7 @@ class FolderContent:
             tuple(path for path in rest if heads[path]),
             tuple(path for path in rest if not heads[path]),
             tuple(such(TABLES, lambda path: _is_table(path, folder))),
-            tuple(of(_ARRAYS)),
+            tuple(of(ARRAYS)),
             tuple(of(_MAPS)),
             tuple(of(_TEXTS)),
             tuple(path for path in files if is_image(path)),
@@ -87,12 +89,35 @@ class FolderContent:
         return [path for path in self.arrays if path not in beside]
 
     def named(self, paths: Iterable[Path], known: KnownImages) -> list[Path]:
-        """Return the files that are called as images of the data set are."""
+        """Return the files that are called as images of the data set are, or that hold such."""
         return [
             path
             for path in paths
-            if any(name in known.stems for name in names_of_file(self.folder, path))
+            if is_called_as_image(self.folder, path, known) or names_inside(path, known)
         ]
+
+
+def is_called_as_image(folder: Path, path: Path, known: KnownImages) -> bool:
+    """Tell whether a file, by its place below a folder or its name, is called as an image is."""
+    return any(name in known.stems for name in names_of_file(folder, path))
+
+
+def array_names(path: Path) -> list[str]:
+    """Return the names of a NPZ's arrays; of another file, or a damaged one, none."""
+    if path.suffix.lower() != ".npz":
+        return []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return []
+
+
+def names_inside(path: Path, known: KnownImages) -> list[str]:
+    """Return the names of a NPZ's arrays where some are called as images are; else none."""
+    names = array_names(path)
+    called = (is_called_as_image(path, path / name, known) for name in names)
+    return names if any(called) else []
 
 
 def nearest_file(folder: Path, paths: Iterable[Path], names: Sequence[str]) -> Path | None:

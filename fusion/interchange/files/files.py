@@ -10,7 +10,7 @@ import converters
 from fusion.interchange.files.arrays import Activation, open_arrays
 from fusion.interchange.files.class_masks import find_class_masks, open_class_masks
 from fusion.interchange.files.coco_results import open_results
-from fusion.interchange.files.content import TABLES, FolderContent
+from fusion.interchange.files.content import ARRAYS, TABLES, FolderContent
 from fusion.interchange.files.data_sets import open_data_set, open_tables
 from fusion.interchange.files.index_maps import choose_maps, open_index_maps
 from fusion.interchange.files.label_files import choose_labels, open_label_files
@@ -18,8 +18,9 @@ from fusion.interchange.files.written import KnownImages, WrittenPredictions, ma
 from fusion.sources.manifest import FILE as MANIFEST
 
 FORMS = (
-    "COCO results (JSON), a table of run-length codes (CSV), a folder of label files of YOLO, of "
-    "index maps or masks of classes (PNG), or of arrays of probabilities (NPY, NPZ), or a data set"
+    "COCO results (JSON), a table of run-length codes (CSV), arrays of probabilities (NPY, NPZ), a "
+    "folder with such files, with label files of YOLO, index maps or masks of classes (PNG), or a "
+    "data set"
 )
 """What is known, in words."""
 
@@ -83,17 +84,22 @@ class _Opening:
             return self._lists([self.path])
         if suffix in TABLES:
             return self._tables([self.path])
+        if suffix in ARRAYS:
+            return self._arrays([self.path])
         raise ValueError(f"{self.path}: expected {FORMS}, found another file")
 
     def logits(self, activation: Activation) -> WrittenPredictions:
-        """Open a folder of arrays, whatever else is there."""
-        found = FolderContent.look(self.path) if self.path.is_dir() else None
-        if found is None or not found.arrays:
+        """Open arrays, whatever else is there."""
+        if self.path.is_dir():
+            arrays = FolderContent.look(self.path).arrays
+        else:
+            arrays = tuple(path for path in [self.path] if path.suffix.lower() in ARRAYS)
+        if not arrays:
             raise ValueError(
-                f"--activation {activation}: expected a folder of arrays (NPY, NPZ) of logits, "
-                f"found {self.path}"
+                f"--activation {activation}: expected arrays (NPY, NPZ) of logits, or a folder "
+                f"with them, found {self.path}"
             )
-        return open_arrays(self.path, found.arrays, self.known, self.note, activation)
+        return self._arrays(arrays, activation)
 
     def folder(self) -> WrittenPredictions:
         """Open a folder by what lies in it; what is left out and may be meant is said."""
@@ -129,7 +135,7 @@ class _Opening:
         arrays = found.own_arrays
         if found.named(arrays, known) or (arrays and not maps):
             self._say_left_out(found, "arrays", arrays)
-            return open_arrays(path, arrays, known, note)
+            return self._arrays(arrays)
         if not maps:
             return None
         read = [*maps, *found.arrays]
@@ -161,6 +167,12 @@ class _Opening:
         return open_results(
             self.path, files, self.known, self.root, self.images, self.annotations, self.note
         )
+
+    def _arrays(
+        self, files: Sequence[Path], activation: Activation | None = None
+    ) -> WrittenPredictions:
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return open_arrays(folder, files, self.known, self.note, activation)
 
     def _tables(self, files: Sequence[Path]) -> WrittenPredictions:
         return open_tables(self.path, files, self.images or self.root, self.known, self.note)

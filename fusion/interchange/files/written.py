@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from converters.files.images import is_image
 from converters.formats.mask_folders.nnunet_writing import name_of_image
@@ -157,13 +157,16 @@ class KnownImages:
         return self.labels.canonical(self.numbers[number])
 
 
-def match_files(folder: Path, paths: Iterable[Path], known: KnownImages) -> dict[str, Path]:
+def match_files(
+    folder: Path, paths: Iterable[Path], known: KnownImages, what: Literal["file", "array"] = "file"
+) -> dict[str, Path]:
     """Return key -> the file of that image's predictions, by its place or its name.
 
     Args:
         folder: where the files lie.
         paths: of the files.
         known: the images.
+        what: a file is, for messages.
 
     Raises:
         ValueError: a file of no image, or of several; or two of one.
@@ -175,13 +178,14 @@ def match_files(folder: Path, paths: Iterable[Path], known: KnownImages) -> dict
             keys = (one_key(names, name) for name in names_of_file(folder, path))
             key = next(filter(None, keys), None)
             if key is None:
+                one = "an array" if what == "array" else "a file"
                 raise ValueError(
-                    "expected a file called as an image of the data set is, found none of that "
+                    f"expected {one} called as an image of the data set is, found none of that "
                     "name: move it elsewhere if it is no prediction"
                 )
             if key in files:
                 raise ValueError(
-                    f"expected one file of '{key}', found {files[key].relative_to(folder)} too: "
+                    f"expected one {what} of '{key}', found {files[key].relative_to(folder)} too: "
                     "of predictions by several networks import each folder as a store of its own"
                 )
         except ValueError as error:

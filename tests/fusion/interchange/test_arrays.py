@@ -150,7 +150,7 @@ def test_logits_become_probabilities_where_it_is_said_how(
 
 
 def test_what_are_no_logits_is_told(known: KnownImages, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"--activation softmax: expected a folder of arrays"):
+    with pytest.raises(ValueError, match=r"--activation softmax: expected arrays "):
         opened(tmp_path, known, [], "softmax")
     np.save(tmp_path / "one.npy", planes())
     with pytest.raises(ValueError, match=r"one\.npy: .* they look like probabilities already"):
@@ -181,3 +181,63 @@ def test_several_arrays_are_told(known: KnownImages, tmp_path: Path) -> None:
     (tmp_path / "one.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match=r"one\.npz: expected arrays of numpy, found"):
         opened(tmp_path, known, []).predict("a/one")
+
+
+def test_a_file_holds_an_array_of_each_image(known: KnownImages, tmp_path: Path) -> None:
+    images = {"one": planes(), "b/two.png": 0.5 * planes()}
+    np.savez(tmp_path / "all.npz", **images)
+    # What lies beside it is no prediction.
+    np.save(tmp_path / "losses.npy", np.zeros(3))
+    for path in (tmp_path / "all.npz", folder_of(tmp_path, "folds", images)):
+        said: list[str] = []
+        found = opened(path, known, said)
+        assert (found.form, sorted(found.keys)) == ("arrays", ["a/one", "b/two"])
+        assert found.predict("a/one").binary("cup").area == 40 * 30
+        assert found.predict("b/two").binary("cup").area == 0
+        assert [line.partition(": planes")[0] for line in said] == [str(path)]
+    logits = {name: np.log((values + 1e-6) / (1 - values)) for name, values in images.items()}
+    np.savez(tmp_path / "logits.npz", **logits)
+    found = opened(tmp_path / "logits.npz", known, [], "sigmoid")
+    assert found.predict("a/one").binary("cup").area == 40 * 30
+    with pytest.raises(ValueError, match=r"logits\.npz, 'one': .* --activation sigmoid"):
+        opened(tmp_path / "logits.npz", known, [])
+
+
+def folder_of(tmp_path: Path, name: str, images: dict[str, Any]) -> Path:
+    """Write a file for each image, as folds would."""
+    (tmp_path / name).mkdir()
+    for number, (image, values) in enumerate(images.items()):
+        np.savez(tmp_path / name / f"fold{number}.npz", **{image: values})
+    return tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("arrays", "line"),
+    [
+        ({"one": planes(), "loss": planes()}, r"all\.npz/loss: expected an array called as"),
+        ({"x": planes(), "y": planes()}, r"all\.npz: expected arrays .* called .* found x, y"),
+        ({"one": planes(), "a/one": planes()}, r"all\.npz/a/one: expected one array of 'a/one'"),
+        (
+            {"x": np.stack([planes()] * 3)},
+            r"all\.npz: .* a stack of .*\(3, 2, 40, 60\): numpy",
+        ),
+        ({"x": planes()}, r"all\.npz: expected a file called as an image"),
+    ],
+)
+def test_images_of_a_file_have_names(
+    arrays: dict[str, Any], line: str, known: KnownImages, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "all.npz", **arrays)
+    with pytest.raises(ValueError, match=line):
+        opened(tmp_path / "all.npz", known, [])
+    if len(arrays) == 1:
+        np.save(tmp_path / "all.npy", arrays["x"])
+        with pytest.raises(ValueError, match=line.replace("npz", "npy")):
+            opened(tmp_path / "all.npy", known, [])
+
+
+def test_two_files_have_no_image_in_common(known: KnownImages, tmp_path: Path) -> None:
+    np.savez(tmp_path / "fold0.npz", **{"one": planes(), "two": planes()})
+    np.savez(tmp_path / "fold1.npz", two=planes())
+    with pytest.raises(ValueError, match=r"fold1\.npz: .* one array of 'b/two', found .*fold0"):
+        opened(tmp_path, known, [])
