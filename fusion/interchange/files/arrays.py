@@ -5,10 +5,11 @@
     FOLDER/classes.txt                  (optional) the C classes, a line each
 
 Without names these are the data set's own classes in their order, or these after a first plane
-that is the background's. Floats are probabilities, uint8 has 255 for 1, bool is a mask; with an
-activation floats are what a network gives before it, logits. Height and width may be those at which
-the network saw the image: planes are stretched over it. The NPZ of an image holds one array, or
-`probabilities` (with an activation `logits`) among others.
+that is the background's. Floats are probabilities, uint8 has 255 for 1, bool is a mask, and so are
+whole numbers of which none in the folder is above 1; with an activation values are what a network
+gives before it, logits. One plane of whole numbers in the place of several is an index map. Height
+and width may be those at which the network saw the image: planes are stretched over it. The NPZ of
+an image holds one array, or `probabilities` (with an activation `logits`) among others.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -54,7 +55,7 @@ Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
-class _ArrayOf:
+class ArrayOf:
     """Where the array of an image is.
 
     Attributes:
@@ -71,7 +72,7 @@ class _ArrayOf:
 
 def open_arrays(
     folder: Path,
-    arrays: Sequence[Path],
+    files: Mapping[str, ArrayOf],
     known: KnownImages,
     note: Callable[[str], None],
     activation: Activation | None = None,
@@ -80,18 +81,16 @@ def open_arrays(
 
     Args:
         folder: with the files.
-        arrays: the files, in the folder or below it.
+        files: key -> the array of that image.
         known: the images that they may be of, and the classes where the folder names none.
         note: told which plane is which class.
         activation: what makes probabilities of the values; None where they are probabilities.
 
     Raises:
-        ValueError: an array of no image of the data set, or of several; names of classes none of
-            which is asked for; or values that are logits where probabilities are meant, or these
-            where logits are.
+        ValueError: names of classes none of which is asked for; or values that are logits where
+            probabilities are meant, or these where logits are.
     """
-    files = _match(folder, arrays, known)
-    given = _classes(folder, arrays, known, note)
+    given = _classes(folder, sorted({file.path for file in files.values()}), known, note)
     one = next(iter(files.values()))
     try:
         first = _stacked(one, len(given), activation)
@@ -100,11 +99,12 @@ def open_arrays(
     else:
         _check_range(one, first, activation)
     classes = known.labels.only(label for label in given if label)
+    are_masks = activation is None and _are_masks(files.values())
 
     def predict(key: str) -> Prediction:
         if key not in files:
             raise ValueError(f"{folder}: expected an array of '{key}', found none")
-        values = _planes(files[key], len(given), activation)
+        values = _planes(files[key], len(given), activation, are_masks)
         size_hw, found_hw = known.samples[key].size_hw, values.shape[1:]
         if found_hw == tuple(reversed(size_hw)) != tuple(size_hw):
             raise ValueError(
@@ -117,21 +117,30 @@ def open_arrays(
     return WrittenPredictions("arrays", "semantic", files, True, predict, few)
 
 
-def _match(folder: Path, arrays: Sequence[Path], known: KnownImages) -> dict[str, _ArrayOf]:
-    """Return key -> the array of that image."""
+def match_arrays(folder: Path, arrays: Sequence[Path], known: KnownImages) -> dict[str, ArrayOf]:
+    """Return key -> the array of that image.
+
+    Args:
+        folder: with the files.
+        arrays: the files, in the folder or below it.
+        known: the images that they may be of.
+
+    Raises:
+        ValueError: an array of no image, or of several; or two of one.
+    """
     others = [path for path in arrays if not is_called_as_image(folder, path, known)]
     several = {path: names for path in others if (names := names_inside(path, known))}
     alone = [path for path in arrays if path not in several]
     for path in others:
         if path not in several:
             _check_names(path)
-    files = {key: _ArrayOf(path) for key, path in match_files(folder, alone, known).items()}
+    files = {key: ArrayOf(path) for key, path in match_files(folder, alone, known).items()}
     for path, names in several.items():
         inside = {path / name: name for name in names}
         for key, place in match_files(path, inside, known, "array").items():
             if key in files:
                 raise ValueError(f"{path}: expected one array of '{key}', found {files[key]} too")
-            files[key] = _ArrayOf(path, inside[place])
+            files[key] = ArrayOf(path, inside[place])
     return files
 
 
@@ -173,7 +182,49 @@ def _classes(
     return known.take_names(path, listed_names(path), note, _BACKGROUND)
 
 
-def _planes(path: _ArrayOf, count: int, activation: Activation | None) -> Array:
+def are_maps(folder: Path, files: Collection[ArrayOf], known: KnownImages) -> bool:
+    """Tell whether arrays are index maps: of whole numbers, one a pixel for several classes.
+
+    Of one class such are numbers of objects, where one is above 1; uint8 has probabilities there.
+    Where names are given planes are meant.
+
+    Args:
+        folder: with the files.
+        files: the arrays.
+        known: the images and the classes.
+
+    Raises:
+        ValueError: names that are not those of all files.
+    """
+    if nearest_file(folder, [file.path for file in files], (_NAMES,)):
+        return False
+    for file in files:
+        try:
+            values = read_array(file.path, file.name)
+        except ValueError:
+            continue  # told when it is read
+        if values.dtype.kind not in "iu" or values.size != np.prod(values.shape[-2:]):
+            return False
+        if len(known.labels) > 1:
+            return True
+        if values.dtype == np.uint8 or values.max(initial=0) > 1:
+            return values.dtype != np.uint8
+    return False
+
+
+def _are_masks(files: Iterable[ArrayOf]) -> bool:
+    """Tell whether whole numbers are 0 and 1 in all files; most end it with the first one."""
+    for file in files:
+        try:
+            values = read_array(file.path, file.name)
+        except ValueError:
+            continue  # told when it is read
+        if values.dtype.kind not in "iu" or values.max(initial=0) > 1 or values.min(initial=0) < 0:
+            return False
+    return True
+
+
+def _planes(path: ArrayOf, count: int, activation: Activation | None, are_masks: bool) -> Array:
     """Return the planes of a file's classes, (count, H, W), without that of the background."""
     values = _stacked(path, count, activation)
     if values.dtype.kind == "f" and (lost := int(np.isnan(values).sum())):
@@ -181,10 +232,20 @@ def _planes(path: _ArrayOf, count: int, activation: Activation | None) -> Array:
     _check_range(path, values, activation)
     if activation is not None:
         values = _activated(path, values, activation)
+    elif are_masks:
+        values = values != 0
+    elif values.dtype == np.uint8:
+        # That 255 is 1 is known by now, also where this image has less than 1 / 255.
+        values = np.divide(values, 255, dtype=np.float32)
+    elif values.dtype.kind in "iu":
+        raise ValueError(
+            f"{path}: expected probabilities as floats, as uint8 where 255 is 1, or masks of 0 and "
+            f"1, found {values.dtype} up to {values.max()}"
+        )
     return values[values.shape[0] - count :]
 
 
-def _check_range(path: _ArrayOf, values: Array, activation: Activation | None) -> None:
+def _check_range(path: ArrayOf, values: Array, activation: Activation | None) -> None:
     """Tell logits in the place of probabilities, and these in the place of logits."""
     if values.dtype.kind != "f":
         return
@@ -202,7 +263,7 @@ def _check_range(path: _ArrayOf, values: Array, activation: Activation | None) -
         )
 
 
-def _stacked(path: _ArrayOf, count: int, activation: Activation | None) -> Array:
+def _stacked(path: ArrayOf, count: int, activation: Activation | None) -> Array:
     """Return the planes of a file, (count or one more, H, W)."""
     preferred = PLANES if activation is None else _LOGITS
     values = read_array(path.path, path.name, preferred)
@@ -224,7 +285,7 @@ def _stacked(path: _ArrayOf, count: int, activation: Activation | None) -> Array
     return values
 
 
-def _activated(path: _ArrayOf, values: Array, activation: Activation) -> Array:
+def _activated(path: ArrayOf, values: Array, activation: Activation) -> Array:
     # Late: rules and stores do not need it.
     from scipy.special import expit, softmax
 
@@ -249,7 +310,7 @@ def _activated(path: _ArrayOf, values: Array, activation: Activation) -> Array:
 
 def of_planes(
     key: str,
-    path: Path | _ArrayOf,
+    path: Path | ArrayOf,
     given: Sequence[str | None],
     values: Array,
     classes: LabelSpace,

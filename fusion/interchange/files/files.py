@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import converters
-from fusion.interchange.files.arrays import Activation, open_arrays
+from fusion.interchange.files.arrays import Activation, are_maps, match_arrays, open_arrays
 from fusion.interchange.files.class_masks import find_class_masks, open_class_masks
 from fusion.interchange.files.coco_results import open_results
 from fusion.interchange.files.content import ARRAYS, TABLES, FolderContent
@@ -172,7 +172,10 @@ class _Opening:
         self, files: Sequence[Path], activation: Activation | None = None
     ) -> WrittenPredictions:
         folder = self.path if self.path.is_dir() else self.path.parent
-        return open_arrays(folder, files, self.known, self.note, activation)
+        arrays = match_arrays(folder, files, self.known)
+        if activation is None and are_maps(folder, arrays.values(), self.known):
+            return open_index_maps(folder, arrays, self.known, self.note)
+        return open_arrays(folder, arrays, self.known, self.note, activation)
 
     def _tables(self, files: Sequence[Path]) -> WrittenPredictions:
         return open_tables(self.path, files, self.images or self.root, self.known, self.note)

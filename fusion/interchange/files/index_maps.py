@@ -1,6 +1,7 @@
 """Index maps, one an image: nnU-Net's output, and that of others whose masks hold class numbers.
 
     FOLDER/NAME.png         class numbers, at the image's own size; 0 is none
+    FOLDER/NAME.npy         class numbers, at any size; or a NPZ, as with probabilities
     FOLDER/NAME.npz         (optional) nnU-Net's `probabilities`, (C, H, W) or (C, 1, H, W)
     FOLDER/dataset.json     (optional, nnU-Net writes it) `labels`: name -> number, or -> numbers
 
@@ -35,7 +36,7 @@ from converters.formats.mask_pixels import read_mask_pixels
 from converters.masks import CropMask
 from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
-from fusion.interchange.files.arrays import PLANES, of_planes, read_array
+from fusion.interchange.files.arrays import PLANES, ArrayOf, of_planes, read_array
 from fusion.interchange.files.content import nearest_file
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
 from fusion.interchange.objects import MaskObject, predict_objects
@@ -48,6 +49,7 @@ _POSTPROCESSED = "postprocessed"
 Planes = list[tuple[str | None, tuple[int, ...]]]
 """Class, None where it is none that is asked for, and its numbers in a map; in the order of
 probabilities."""
+Map = Path | ArrayOf
 _ROUNDED = 1e-2
 _FULL = 255
 
@@ -71,7 +73,7 @@ def _description(folder: Path, maps: Iterable[Path]) -> Path | None:
 
 
 def open_index_maps(
-    folder: Path, files: Mapping[str, Path], known: KnownImages, note: Callable[[str], None]
+    folder: Path, files: Mapping[str, Map], known: KnownImages, note: Callable[[str], None]
 ) -> WrittenPredictions:
     """Open a folder of index maps.
 
@@ -86,7 +88,8 @@ def open_index_maps(
     """
     if not files:
         raise ValueError(f"{folder}: expected maps as PNG, found none")
-    described = _description(folder, files.values())
+    places = [each if isinstance(each, Path) else each.path for each in files.values()]
+    described = _description(folder, places)
     if len(known.labels) == 1 and described is None:
         highest, is_mask = _look(files)
         if is_mask:
@@ -115,13 +118,15 @@ def open_index_maps(
     return WrittenPredictions("index maps", "semantic", files, True, predict, few)
 
 
-def _beside(path: Path) -> Path | None:
+def _beside(path: Map) -> Path | None:
     """The file of probabilities beside a map."""
+    if isinstance(path, ArrayOf):
+        return None
     probabilities = path.with_suffix(".npz")
     return probabilities if probabilities.is_file() else None
 
 
-def _look(files: Mapping[str, Path]) -> tuple[int, bool]:
+def _look(files: Mapping[str, Map]) -> tuple[int, bool]:
     """The highest number in maps, and whether they hold 0 and `_FULL` alone."""
     highest, is_mask = 0, True
     for path in files.values():
@@ -131,16 +136,18 @@ def _look(files: Mapping[str, Path]) -> tuple[int, bool]:
     return highest, is_mask and highest == _FULL
 
 
-def read_map(path: Path, size_hw: tuple[int, int] | None) -> npt.NDArray[np.generic]:
+def read_map(path: Map, size_hw: tuple[int, int] | None) -> npt.NDArray[np.generic]:
     """Return the numbers of a map, (H, W).
 
     Args:
-        path: of the map.
+        path: of the map, or where it is in a file of arrays.
         size_hw: height and width that it has to have; None takes any.
 
     Raises:
         ValueError: no map, one of colours, or of another size.
     """
+    if isinstance(path, ArrayOf):
+        return _map_of_array(path, size_hw)
     try:
         values = read_mask_pixels(path.read_bytes(), size_hw).values
     except OSError as error:
@@ -152,7 +159,23 @@ def read_map(path: Path, size_hw: tuple[int, int] | None) -> npt.NDArray[np.gene
     return np.asarray(values)
 
 
-def _of_masks(files: Mapping[str, Path], known: KnownImages) -> WrittenPredictions:
+def _map_of_array(path: ArrayOf, size_hw: tuple[int, int] | None) -> npt.NDArray[np.generic]:
+    values = read_array(path.path, path.name)
+    found_hw = values.shape[-2:]
+    if values.dtype.kind not in "iu" or values.size != np.prod(found_hw):
+        raise ValueError(
+            f"{path}: expected whole numbers (H, W) as in the other files, found {values.dtype} "
+            f"{values.shape}"
+        )
+    if size_hw is not None and found_hw != tuple(size_hw):
+        raise ValueError(
+            f"{path}: expected a map of the image's height and width, {tuple(size_hw)}, found "
+            f"{found_hw}"
+        )
+    return values.reshape(found_hw)
+
+
+def _of_masks(files: Mapping[str, Map], known: KnownImages) -> WrittenPredictions:
     (label,) = known.labels.names
 
     def predict(key: str) -> Prediction:
@@ -162,7 +185,7 @@ def _of_masks(files: Mapping[str, Path], known: KnownImages) -> WrittenPredictio
     return WrittenPredictions("masks", "semantic", files, True, predict)
 
 
-def _of_objects(files: Mapping[str, Path], known: KnownImages) -> WrittenPredictions:
+def _of_objects(files: Mapping[str, Map], known: KnownImages) -> WrittenPredictions:
     # Late: rules and stores do not need it.
     from scipy.ndimage import find_objects
 
@@ -229,13 +252,18 @@ def _listed(record: object) -> list[tuple[str, tuple[int, ...]]]:
 
 def _hard(
     key: str,
-    path: Path,
+    path: Map,
     planes: Planes,
     classes: LabelSpace,
     size_hw: tuple[int, int],
     is_described: bool,
 ) -> Prediction:
-    values = read_map(path, size_hw)
+    values = read_map(path, size_hw if isinstance(path, Path) else None)
+    if values.shape == tuple(reversed(size_hw)) != tuple(size_hw):
+        raise ValueError(
+            f"{path}: expected a map of the image's height and width, {tuple(size_hw)}, found "
+            f"{values.shape}: transpose it"
+        )
     known = {0, *(number for _, own in planes for number in own)}
     if unknown := sorted(set(np.unique(values).tolist()) - known):
         expected = f"{min(known)} to {max(known)}"
@@ -257,7 +285,7 @@ def _hard(
         if label:
             named[label] = named.get(label, ()) + own
     found = {label: np.isin(values, own) for label, own in named.items()}
-    return from_planes(key, found, classes)
+    return from_planes(key, found, classes, size_hw)
 
 
 def _soft(

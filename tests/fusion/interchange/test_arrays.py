@@ -110,7 +110,7 @@ def test_the_folder_may_name_the_classes(known: KnownImages, tmp_path: Path) -> 
         (planes() * np.nan, r"expected numbers, found 4800 that are none \(NaN\)"),
         (planes()[:, 0], r"expected planes \(2, H, W\) or \(H, W, 2\), .* found \(1, 2, 60\)"),
         (np.zeros((7, 40, 60)), r"found \(7, 40, 60\)"),
-        (np.zeros((2, 40, 60), np.int64), "expected bool, uint8 or floats, found int64"),
+        (np.full((2, 40, 60), 7), "expected probabilities as floats, .* found int64 up to 7"),
         (np.array(["a"]), "expected probabilities, found <U1"),
         (np.array([{}], dtype=object), "expected arrays of numpy, found"),
     ],
@@ -241,3 +241,82 @@ def test_two_files_have_no_image_in_common(known: KnownImages, tmp_path: Path) -
     np.savez(tmp_path / "fold1.npz", two=planes())
     with pytest.raises(ValueError, match=r"fold1\.npz: .* one array of 'b/two', found .*fold0"):
         opened(tmp_path, known, [])
+
+
+def numbers(*values: int) -> Any:
+    """Return a map of class numbers: of the first one at the left, the others beside it."""
+    found = np.zeros(SIZE_HW, np.int64)
+    for place, value in enumerate(values):
+        found[:, 10 * place : 10 * place + 10] = value
+    return found
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+@pytest.mark.parametrize("together", [False, True])
+def test_whole_numbers_in_one_plane_are_those_of_classes(
+    dtype: type, together: bool, known: KnownImages, tmp_path: Path
+) -> None:
+    images = {"one": numbers(1, 2).astype(dtype), "two": numbers(0, 1)[np.newaxis].astype(dtype)}
+    if together:
+        np.savez(tmp_path / "all.npz", **images)
+    else:
+        for name, values in images.items():
+            np.save(tmp_path / f"{name}.npy", values)
+    said: list[str] = []
+    found = opened(tmp_path, known, said)
+    assert (found.form, len(said)) == ("index maps", 1)
+    assert "1 cup, 2 fork" in said[0]
+    for key, label, left in (("a/one", "cup", 0), ("a/one", "fork", 10), ("b/two", "cup", 10)):
+        mask = found.predict(key).binary(label)
+        assert (mask.x, mask.y, mask.pixels.shape, mask.area) == (left, 0, (40, 10), 400)
+    assert not found.predict("b/two").binary("fork").area
+
+
+def test_maps_of_another_size_lie_over_the_whole_image(known: KnownImages, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", numbers(1, 2)[::2, ::2])
+    found = opened(tmp_path, known, []).predict("a/one")
+    assert found.binary("cup").area == pytest.approx(400, abs=20)
+    np.save(tmp_path / "one.npy", numbers(1, 2).T)
+    with pytest.raises(ValueError, match=r"one\.npy: .*\(40, 60\), found \(60, 40\): transpose"):
+        opened(tmp_path, known, []).predict("a/one")
+    np.save(tmp_path / "one.npy", numbers(1, 3))
+    with pytest.raises(ValueError, match=r"one\.npy: expected numbers of classes, 0 to 2, found 3"):
+        opened(tmp_path, known, []).predict("a/one")
+    np.save(tmp_path / "two.npy", planes())
+    with pytest.raises(ValueError, match=r"two\.npy: expected whole numbers \(H, W\) as in the"):
+        opened(tmp_path, known, []).predict("b/two")
+
+
+def test_of_one_class_numbers_are_of_objects(tmp_path: Path) -> None:
+    cups = LabelSpace("cups", ("cup",))
+    known = KnownImages({"one": Sample("one", Path("one.png"), SIZE_HW)}, cups, {0: "cup"})
+    np.save(tmp_path / "one.npy", numbers(1, 2))
+    found = opened(tmp_path, known, [])
+    assert (found.form, len(found.predict("one").masks["cup"])) == ("maps of objects", 2)
+    np.save(tmp_path / "one.npy", numbers(0, 1))
+    found = opened(tmp_path, known, [])
+    assert (found.form, found.predict("one").binary("cup").area) == ("arrays", 400)
+    # Probabilities up to 255, as before.
+    np.save(tmp_path / "one.npy", numbers(100, 200).astype(np.uint8))
+    found = opened(tmp_path, known, [])
+    assert (found.form, found.predict("one").binary("cup").area) == ("arrays", 400)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_whole_numbers_of_0_and_1_are_masks(
+    dtype: type, known: KnownImages, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "one.npy", (planes() > 0.7).astype(dtype))
+    np.save(tmp_path / "two.npy", np.zeros((2, *SIZE_HW), dtype))
+    found = opened(tmp_path, known, [])
+    assert found.predict("a/one").binary("cup").area == 40 * 30
+    assert not found.predict("b/two").masks
+    # What is faint in one image is no mask where others tell that 255 is 1.
+    np.save(tmp_path / "two.npy", np.full((2, *SIZE_HW), 200, dtype))
+    found = opened(tmp_path, known, [])
+    if dtype is np.uint8:
+        assert not found.predict("a/one").binary("cup").area
+        assert found.predict("b/two").binary("cup").area == 40 * 60
+        return
+    with pytest.raises(ValueError, match=r"two\.npy: .* masks of 0 and 1, found int64 up to 200"):
+        found.predict("b/two")
