@@ -6,7 +6,8 @@ Writes phantoms that two annotators draw, cross-validates the three small networ
 fits every variant of the rule on out-of-fold predictions, and scores it on test images that no
 network and no fit has seen.
 With `--sources smp,segformer,yolo,wrist` there is a second stage: a network on wrists that are cut
-out where the first stage found them. Killed and started again, it continues.
+out where the first stage found them; with `refiner` as the last one a second look at what all
+before it have found. Killed and started again, it continues.
 """
 
 import json
@@ -37,6 +38,7 @@ from zoo.source import DataSource
 
 NETWORKS = ("smp", "segformer", "yolo")
 WRIST = "wrist"
+REFINER = "refiner"
 # It starts from weights for whole hands, which know little of wrists that fill the image.
 WRIST_CONFIG = ("--config", "demo", "epochs=60", "optim.lr=2e-3")
 Seen = tuple[tuple[Prediction, ...], dict[str, CropMask], str]
@@ -75,6 +77,17 @@ def second_stage(out: Path, seed: int) -> Iterator[Command]:
     yield ("train", "smp", *WRIST_CONFIG, *data, f"seed={seed}")
     data = ("--data", wrists["test"], "--subset", "test", "--out", str(out / "test" / WRIST))
     yield ("predict", run, *data)
+
+
+def second_look(out: Path, seed: int, names: Sequence[str]) -> Iterator[Command]:
+    """Yield the commands for a network that mends what sources of these names have found."""
+    run, data = str(out / "runs" / REFINER), ("--data", str(out / "data"))
+    val, test = (",".join(str(out / subset / name) for name in names) for subset in ("val", "test"))
+    folds = ("--split", str(out / "split.json"), "--folds", "all")
+    store = ("--out", run, "--oof", str(out / "val" / REFINER))
+    yield ("train", REFINER, *data, *folds, *store, f"sources=[{val}]", f"seed={seed}")
+    store = ("--out", str(out / "test" / REFINER))
+    yield ("predict", run, *data, "--subset", "test", "--sources", test, *store)
 
 
 def whole(predictions: Sequence[Prediction]) -> Sequence[Prediction]:
@@ -199,7 +212,8 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     names = sources.split(",")
     second = second_stage(out, seed) if WRIST in names else ()
-    for command in (*commands(out, seed, people), *second):
+    look = second_look(out, seed, names[:-1]) if names[-1] == REFINER else ()
+    for command in (*commands(out, seed, people), *second, *look):
         typer.echo(f"$ zoo {shlex.join(command)}", err=True)
         subprocess.run([sys.executable, "-m", "zoo", *command], check=True)
     rows = {}
