@@ -4,10 +4,9 @@ python tools/study.py OUT --seed 0
 
 Writes phantoms that two annotators draw, cross-validates the three small networks of the demo,
 fits every variant of the rule on out-of-fold predictions, and scores it on test images that no
-network and no fit has seen.
-With `--sources smp,segformer,yolo,wrist` there is a second stage: a network on wrists that are cut
-out where the first stage found them; with `refiner` as the last one a second look at what all
-before it have found. Killed and started again, it continues.
+network and no fit has seen. At last a refiner looks at what all of them have found.
+With `--sources smp,segformer,yolo,wrist,refiner` there is a second stage: a network on wrists that
+are cut out where the first stage found them. Killed and started again, it continues.
 """
 
 import json
@@ -16,11 +15,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import typer
 
 from converters.masks import CropMask
@@ -39,6 +40,7 @@ from zoo.source import DataSource
 NETWORKS = ("smp", "segformer", "yolo")
 WRIST = "wrist"
 REFINER = "refiner"
+SOURCES = (*NETWORKS, REFINER)
 # It starts from weights for whole hands, which know little of wrists that fill the image.
 WRIST_CONFIG = ("--config", "demo", "epochs=60", "optim.lr=2e-3")
 Seen = tuple[tuple[Prediction, ...], dict[str, CropMask], str]
@@ -79,14 +81,20 @@ def second_stage(out: Path, seed: int) -> Iterator[Command]:
     yield ("predict", run, *data)
 
 
+def refiner_of(names: Sequence[str]) -> str:
+    """Return the name of the refiner that looks at what these have found."""
+    return "-".join((REFINER, *(name for name in names if name not in NETWORKS)))
+
+
 def second_look(out: Path, seed: int, names: Sequence[str]) -> Iterator[Command]:
     """Yield the commands for a network that mends what sources of these names have found."""
-    run, data = str(out / "runs" / REFINER), ("--data", str(out / "data"))
-    val, test = (",".join(str(out / subset / name) for name in names) for subset in ("val", "test"))
+    name = refiner_of(names)
+    run, data = str(out / "runs" / name), ("--data", str(out / "data"))
+    val, test = (",".join(str(out / part / each) for each in names) for part in ("val", "test"))
     folds = ("--split", str(out / "split.json"), "--folds", "all")
-    store = ("--out", run, "--oof", str(out / "val" / REFINER))
+    store = ("--out", run, "--oof", str(out / "val" / name))
     yield ("train", REFINER, *data, *folds, *store, f"sources=[{val}]", f"seed={seed}")
-    store = ("--out", str(out / "test" / REFINER))
+    store = ("--out", str(out / "test" / name))
     yield ("predict", run, *data, "--subset", "test", "--sources", test, *store)
 
 
@@ -159,8 +167,7 @@ def study(out: Path, names: Sequence[str]) -> Iterator[tuple[str, Scores]]:
     """Yield each rule's name and its scores on the test images."""
     (val, samples), (test, _) = load(out, "val", names), load(out, "test", names)
     labels = LabelSpace.load("hand_bones")
-    bent = read_share(str(out / "test" / names[0]))
-    weights = Postures.of(samples, labels, bent).weights
+    weights = count_postures(out, samples, names[0], labels)
     for k, name in enumerate(names):
         yield name, score(lambda p, _, k=k: p[k], test, whole, labels)
     for name in ("mean", "vote", "max", "staple"):
@@ -177,6 +184,24 @@ def study(out: Path, names: Sequence[str]) -> Iterator[tuple[str, Scores]]:
         counts = None if name == UNWEIGHED else weights
         rule = fit(seen, left, labels, weights=counts).rule
         yield name, score(rule, test, change, labels)
+
+
+def study_refined(out: Path, names: Sequence[str]) -> Iterator[tuple[str, Scores]]:
+    """Yield the refiner's scores on the test images, and those of the hybrid that hears it, too."""
+    everything = [*names, refiner_of(names)]
+    (val, samples), (test, _) = load(out, "val", everything), load(out, "test", everything)
+    labels = LabelSpace.load("hand_bones")
+    yield REFINER, score(lambda p, _: p[-1], test, whole, labels)
+    weights = count_postures(out, samples, names[0], labels)
+    rule = HybridFit()(val, everything, labels, weights=weights).rule
+    yield "hybrid with refiner", score(rule, test, whole, labels)
+
+
+def count_postures(
+    out: Path, samples: Sequence[Sample], name: str, labels: LabelSpace
+) -> npt.NDArray[np.float64]:
+    """Return how much each image counts, by the postures that a source sees in test images."""
+    return Postures.of(samples, labels, read_share(str(out / "test" / name))).weights
 
 
 def table(rows: dict[str, Scores], patients: Sequence[str]) -> Iterator[str]:
@@ -206,25 +231,27 @@ def main(
     out: Annotated[Path, typer.Argument(help="Folder for all of it.")],
     seed: Annotated[int, typer.Option(help="Of the phantoms, the folds and the training.")] = 0,
     people: Annotated[int, typer.Option(help="To learn from; half as many to test.")] = 40,
-    sources: Annotated[str, typer.Option(help="Stores to fuse.")] = ",".join(NETWORKS),
+    sources: Annotated[str, typer.Option(help="Stores to fuse.")] = ",".join(SOURCES),
 ) -> None:
     """Make the stores, fit every variant, print the table."""
     out.mkdir(parents=True, exist_ok=True)
-    names = sources.split(",")
+    given = sources.split(",")
+    names = [name for name in given if name != REFINER]
     second = second_stage(out, seed) if WRIST in names else ()
-    look = second_look(out, seed, names[:-1]) if names[-1] == REFINER else ()
+    look = second_look(out, seed, names) if REFINER in given else ()
     for command in (*commands(out, seed, people), *second, *look):
         typer.echo(f"$ zoo {shlex.join(command)}", err=True)
         subprocess.run([sys.executable, "-m", "zoo", *command], check=True)
     rows = {}
-    for name, scores in study(out, names):
+    refined = study_refined(out, names) if REFINER in given else ()
+    for name, scores in chain(study(out, names), refined):
         rows[name] = scores
         typer.echo(f"{name}: {scores.mean():.4f}", err=True)
     patients = [sample.patient for sample in load(out, "test", names)[1]]
     lines = list(table(rows, patients))
     typer.echo("\n".join(lines))
     record = {name: scores.record() for name, scores in rows.items()}
-    (out / f"study-{'-'.join(names)}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / f"study-{'-'.join(given)}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
