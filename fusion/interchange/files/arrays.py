@@ -14,60 +14,26 @@ an image holds one array, or `probabilities` (with an activation `logits`) among
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from converters.errors import one_line
-from converters.formats.yolo.config import listed_names
+from converters.formats.mask_folders.nnunet_writing import DATASET
 from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
-from fusion.interchange.files.content import (
-    array_names,
-    is_called_as_image,
-    names_inside,
-    nearest_file,
-)
-from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
+from fusion.interchange.files.array_files import LOGITS, PLANES, Array, ArrayOf, read_array
+from fusion.interchange.files.content import nearest_file
+from fusion.interchange.files.stated_names import BACKGROUND, NAMES, read_stated
+from fusion.interchange.files.written import KnownImages, WrittenPredictions
 from fusion.types import Prediction
 
-PLANES = "probabilities"
 Activation = Literal["sigmoid", "softmax"]
 """What makes probabilities of logits: of each class by itself, or of all planes together."""
-_LOGITS = "logits"
-_NAMES = "classes.txt"
-_BACKGROUND = "background"
 _ROUNDED = 1e-2
-# What numpy and its libraries say of a damaged file: a stream, a header, a method of compression, a
-# password, a size beyond the memory, or one array in the place of several.
-_BROKEN = (
-    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
-    *(RuntimeError, MemoryError, TypeError, tokenize.TokenError, SyntaxError),
-)
-Array = npt.NDArray[np.generic]
-
-
-@dataclass(frozen=True)
-class ArrayOf:
-    """Where the array of an image is.
-
-    Attributes:
-        path: of the file.
-        name: in a NPZ of several images; "" where the file is of the image alone.
-    """
-
-    path: Path
-    name: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.path}, '{self.name}'" if self.name else str(self.path)
+_FULL = 255
 
 
 def open_arrays(
@@ -117,53 +83,6 @@ def open_arrays(
     return WrittenPredictions("arrays", "semantic", files, True, predict, few)
 
 
-def match_arrays(folder: Path, arrays: Sequence[Path], known: KnownImages) -> dict[str, ArrayOf]:
-    """Return key -> the array of that image.
-
-    Args:
-        folder: with the files.
-        arrays: the files, in the folder or below it.
-        known: the images that they may be of.
-
-    Raises:
-        ValueError: an array of no image, or of several; or two of one.
-    """
-    others = [path for path in arrays if not is_called_as_image(folder, path, known)]
-    several = {path: names for path in others if (names := names_inside(path, known))}
-    alone = [path for path in arrays if path not in several]
-    for path in others:
-        if path not in several:
-            _check_names(path)
-    files = {key: ArrayOf(path) for key, path in match_files(folder, alone, known).items()}
-    for path, names in several.items():
-        inside = {path / name: name for name in names}
-        for key, place in match_files(path, inside, known, "array").items():
-            if key in files:
-                raise ValueError(f"{path}: expected one array of '{key}', found {files[key]} too")
-            files[key] = ArrayOf(path, inside[place])
-    return files
-
-
-def _check_names(path: Path) -> None:
-    """Say what to do with a file of several images that have no names, or unknown ones."""
-    names = array_names(path)
-    if len(names) > 1 and not {PLANES, _LOGITS} & set(names):
-        raise ValueError(
-            f"{path}: expected arrays that are called as images of the data set are, found "
-            f"{', '.join(names):.80}"
-        )
-    try:
-        shape = read_array(path).shape
-    except ValueError:
-        return  # that the file is called as no image is told first
-    if len(shape) > 3 and shape[0] > 1:
-        raise ValueError(
-            f"{path}: expected arrays that are called as images of the data set are, found a stack "
-            f"of them without names, {shape}: numpy.savez('predictions.npz', **dict(zip(names, "
-            "stack))) gives them names"
-        )
-
-
 def _classes(
     folder: Path, arrays: Sequence[Path], known: KnownImages, note: Callable[[str], None]
 ) -> list[str | None]:
@@ -171,45 +90,18 @@ def _classes(
 
     A plane of the background may be before them.
     """
-    path = nearest_file(folder, arrays, (_NAMES,))
+    path = nearest_file(folder, arrays, (NAMES, DATASET))
     if path is None:
         where = arrays[0] if len(arrays) == 1 else folder
         note(
             f"{where}: planes are taken for the data set's classes, {known.list_numbers()}, or "
-            f"these after the background: a {_NAMES} there would say otherwise"
+            f"these after the background: a {NAMES} there would say otherwise"
         )
         return list(map(known.labels.canonical, known.numbers.values()))
-    return known.take_names(path, listed_names(path), note, _BACKGROUND)
-
-
-def are_maps(folder: Path, files: Collection[ArrayOf], known: KnownImages) -> bool:
-    """Tell whether arrays are index maps: of whole numbers, one a pixel for several classes.
-
-    Of one class such are numbers of objects, where one is above 1; uint8 has probabilities there.
-    Where names are given planes are meant.
-
-    Args:
-        folder: with the files.
-        files: the arrays.
-        known: the images and the classes.
-
-    Raises:
-        ValueError: names that are not those of all files.
-    """
-    if nearest_file(folder, [file.path for file in files], (_NAMES,)):
-        return False
-    for file in files:
-        try:
-            values = read_array(file.path, file.name)
-        except ValueError:
-            continue  # told when it is read
-        if values.dtype.kind not in "iu" or values.size != np.prod(values.shape[-2:]):
-            return False
-        if len(known.labels) > 1:
-            return True
-        if values.dtype == np.uint8 or values.max(initial=0) > 1:
-            return values.dtype != np.uint8
-    return False
+    stated = read_stated(path)
+    if path.name == DATASET and stated[0][1] == (0,) and not known.labels.canonical(stated[0][0]):
+        stated = stated[1:]
+    return known.take_names(path, [name for name, _ in stated], note, BACKGROUND)
 
 
 def _are_masks(files: Iterable[ArrayOf]) -> bool:
@@ -236,11 +128,11 @@ def _planes(path: ArrayOf, count: int, activation: Activation | None, are_masks:
         values = values != 0
     elif values.dtype == np.uint8:
         # That 255 is 1 is known by now, also where this image has less than 1 / 255.
-        values = np.divide(values, 255, dtype=np.float32)
+        values = np.divide(values, _FULL, dtype=np.float32)
     elif values.dtype.kind in "iu":
         raise ValueError(
             f"{path}: expected probabilities as floats, as uint8 where 255 is 1, or masks of 0 and "
-            f"1, found {values.dtype} up to {values.max()}"
+            f"1, found {values.dtype} from {values.min()} to {values.max()}"
         )
     return values[values.shape[0] - count :]
 
@@ -251,10 +143,16 @@ def _check_range(path: ArrayOf, values: Array, activation: Activation | None) ->
         return
     low, high = float(values.min()), float(values.max())
     if activation is None and (low < -_ROUNDED or high > 1 + _ROUNDED):
+        hint = "divide them by what is sure"
+        if low < 0 or high > _FULL:
+            hint = (
+                "where these are logits, --activation sigmoid (or softmax, where a pixel has one "
+                "class) makes probabilities of them"
+            )
+        elif len(values) == 1 and (values == np.rint(values)).all():
+            hint = "numbers of classes or objects have to be integers, such as numpy.int32"
         raise ValueError(
-            f"{path}: expected probabilities from 0 to 1, found {low:g} to {high:g}: where these "
-            "are logits, --activation sigmoid (or softmax, where a pixel has one class) makes "
-            "probabilities of them"
+            f"{path}: expected probabilities from 0 to 1, found {low:g} to {high:g}: {hint}"
         )
     if activation is not None and 0 <= low < high <= 1:
         raise ValueError(
@@ -265,8 +163,9 @@ def _check_range(path: ArrayOf, values: Array, activation: Activation | None) ->
 
 def _stacked(path: ArrayOf, count: int, activation: Activation | None) -> Array:
     """Return the planes of a file, (count or one more, H, W)."""
-    preferred = PLANES if activation is None else _LOGITS
+    preferred = PLANES if activation is None else LOGITS
     values = read_array(path.path, path.name, preferred)
+    found = values.shape
     if values.ndim == 4 and values.shape[0] == 1:
         values = values[0]
     if values.ndim == 4 and values.shape[1] == 1:
@@ -277,10 +176,12 @@ def _stacked(path: ArrayOf, count: int, activation: Activation | None) -> Array:
     if values.ndim == 3 and values.shape[0] not in wanted and values.shape[2] in wanted:
         values = np.moveaxis(values, 2, 0)
     if values.ndim != 3 or values.shape[0] not in wanted or not values.size:
+        hint = f"a {NAMES} beside them may name the classes that they are of"
+        if values.shape[0] == 1 and values.size and (values == np.rint(values)).all():
+            hint = "numbers of classes in one plane have to be integers, in all files"
         raise ValueError(
             f"{path}: expected planes ({count}, H, W) or (H, W, {count}), one a class, and one "
-            f"more with the background before them, found {values.shape}: a {_NAMES} beside them "
-            "may name the classes that they are of"
+            f"more with the background before them, found {found}: {hint}"
         )
     return values
 
@@ -342,43 +243,3 @@ def of_planes(
         return from_planes(key, found, classes, size_hw)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def read_array(path: Path, name: str = "", preferred: str = PLANES) -> Array:
-    """Return the array of a file of numpy; nothing in it is run.
-
-    Args:
-        path: NPY, or NPZ.
-        name: of the array in a NPZ; "" takes the preferred one, or the only one.
-        preferred: of several arrays.
-
-    Raises:
-        ValueError: a damaged file, none or several such arrays, or one of other than numbers.
-    """
-    try:
-        # numpy leaves files open that it cannot read.
-        with path.open("rb") as file:
-            content = np.load(file, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                values: Array = content
-            else:
-                values = np.asarray(content[name or _only(path, content.files, preferred)])
-    except KeyError:
-        raise ValueError(f"{path}: expected an array '{name}', found none") from None
-    except _BROKEN as error:
-        if str(error).startswith(str(path)):
-            raise
-        what = "objects of Python" if "allow_pickle" in str(error) else one_line(error)
-        raise ValueError(f"{path}: expected arrays of numpy, found: {what}") from None
-    if values.dtype.kind not in "bfiu":
-        raise ValueError(f"{path}: expected probabilities, found {values.dtype}")
-    return values
-
-
-def _only(path: Path, names: Sequence[str], preferred: str) -> str:
-    if preferred in names or len(names) == 1:
-        return preferred if preferred in names else names[0]
-    hint = f": {_LOGITS} want --activation" if _LOGITS in names else ""
-    raise ValueError(
-        f"{path}: expected one array, or '{preferred}', found {', '.join(names) or 'none'}{hint}"
-    )

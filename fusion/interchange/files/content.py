@@ -19,6 +19,7 @@ TABLES = (".csv", ".tsv")
 _JSON = (".json",)
 ARRAYS = (".npy", ".npz")
 _MAPS, _TEXTS = (".png",), (".txt",)
+_ROOT = re.compile(r"^([A-Za-z]:)?/*")
 # What archives of a Mac hold beside the files.
 _FOREIGN = "__MACOSX"
 
@@ -116,8 +117,13 @@ def array_names(path: Path) -> list[str]:
 def names_inside(path: Path, known: KnownImages) -> list[str]:
     """Return the names of a NPZ's arrays where some are called as images are; else none."""
     names = array_names(path)
-    called = (is_called_as_image(path, path / name, known) for name in names)
+    called = (is_called_as_image(path, place_inside(path, name), known) for name in names)
     return names if any(called) else []
+
+
+def place_inside(path: Path, name: str) -> Path:
+    """Return where an array would lie if its file were a folder, whatever path it is called by."""
+    return path / _ROOT.sub("", name.replace("\\", "/"))
 
 
 def nearest_file(folder: Path, paths: Iterable[Path], names: Sequence[str]) -> Path | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import converters
-from fusion.interchange.files.arrays import Activation, are_maps, match_arrays, open_arrays
+from fusion.interchange.files.array_files import are_maps, match_arrays
+from fusion.interchange.files.arrays import Activation, open_arrays
 from fusion.interchange.files.class_masks import find_class_masks, open_class_masks
 from fusion.interchange.files.coco_results import open_results
 from fusion.interchange.files.content import ARRAYS, TABLES, FolderContent
@@ -124,7 +125,7 @@ class _Opening:
         if are_labels:
             self._say_left_out(found, "label files", [*labels, *found.lists])
             return open_label_files(path, labels, known, note)
-        if data_format and (data_format != "rle_table" or has_images):
+        if data_format and _is_set(data_format, has_images, found, known):
             return open_data_set(path, data_format, known, note)
         return self._pixels(found) or self._rows(found, labels)
 
@@ -173,7 +174,12 @@ class _Opening:
     ) -> WrittenPredictions:
         folder = self.path if self.path.is_dir() else self.path.parent
         arrays = match_arrays(folder, files, self.known)
-        if activation is None and are_maps(folder, arrays.values(), self.known):
+        if are_maps(folder, arrays.values(), self.known):
+            if activation is not None:
+                raise ValueError(
+                    f"--activation {activation}: expected logits, found whole numbers in one plane "
+                    f"in {self.path}: numbers of classes want none"
+                )
             return open_index_maps(folder, arrays, self.known, self.note)
         return open_arrays(folder, arrays, self.known, self.note, activation)
 
@@ -193,3 +199,12 @@ class _Opening:
                 f"{self.path}: {form} are read; left out what may be predictions, too (files: "
                 f"{len(left)}, such as {left[0]}): where these are meant, name their folder"
             )
+
+
+def _is_set(data_format: str, has_images: bool, found: FolderContent, known: KnownImages) -> bool:
+    """Tell a data set from predictions in such a one's tree."""
+    if data_format == "rle_table":
+        return has_images
+    if data_format == "handbone":
+        return bool(found.others)
+    return has_images or not found.named(found.own_arrays, known)

@@ -4,6 +4,7 @@
     FOLDER/NAME.npy         class numbers, at any size; or a NPZ, as with probabilities
     FOLDER/NAME.npz         (optional) nnU-Net's `probabilities`, (C, H, W) or (C, 1, H, W)
     FOLDER/dataset.json     (optional, nnU-Net writes it) `labels`: name -> number, or -> numbers
+    FOLDER/classes.txt      (optional) in its place: the classes, a line each
 
 A folder that nnU-Net has trained in holds what its folds say of the images that they held out:
 
@@ -13,12 +14,12 @@ A folder that nnU-Net has trained in holds what its folds say of the images that
 Where one class is asked for, and numbers go beyond it, each number is an object of it, as Cellpose
 and StarDist write them; 0 and 255 alone are a mask.
 
-Without `dataset.json` number 1 is the data set's first class; of a label space in which every pixel
-has a class, 0 is the first. Where a NAME.npz lies beside a map, its probabilities are taken, in the
-order of the numbers. Where a class is a region, of several numbers, the probabilities are those of
-the regions, in the order of `labels`, and a map has one region a pixel, or such that lie in each
-other. Source: nnU-Net v2, `export_prediction.py` (`--save_probabilities`), `label_handling.py`,
-`nnUNetTrainer.py` (`perform_actual_validation`).
+Where nothing names the classes number 1 is the data set's first class; of a
+label space in which every pixel has a class, 0 is the first. Where a NAME.npz lies beside a map,
+its probabilities are taken, in the order of the numbers. Where a class is a region, of several
+numbers, the probabilities are those of the regions, in the order of `labels`, and a map has one
+region a pixel, or such that lie in each other. Source: nnU-Net v2, `export_prediction.py`
+(`--save_probabilities`), `label_handling.py`, `nnUNetTrainer.py` (`perform_actual_validation`).
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from converters.files.json_files import load_json
-from converters.formats.mask_folders.nnunet_writing import DATASET, IGNORE
+from converters.formats.mask_folders.nnunet_writing import DATASET
 from converters.formats.mask_pixels import read_mask_pixels
 from converters.masks import CropMask
 from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
-from fusion.interchange.files.arrays import PLANES, ArrayOf, of_planes, read_array
+from fusion.interchange.files.array_files import PLANES, ArrayOf, one_plane, read_array
+from fusion.interchange.files.arrays import of_planes
 from fusion.interchange.files.content import nearest_file
+from fusion.interchange.files.stated_names import NAMES, read_stated
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
@@ -64,8 +66,8 @@ def choose_maps(folder: Path, found: Sequence[Path]) -> list[Path]:
 
 
 def _description(folder: Path, maps: Iterable[Path]) -> Path | None:
-    """The `dataset.json` of maps: near them, or of the folder that their fold was trained in."""
-    if own := nearest_file(folder, maps, (DATASET,)):
+    """What names the classes: near the maps, or in the folder that their fold was trained in."""
+    if own := nearest_file(folder, maps, (DATASET, NAMES)):
         return own
     above = folder.parent if folder.name == _VALIDATION else folder
     trained = above.parent / DATASET
@@ -90,7 +92,7 @@ def open_index_maps(
         raise ValueError(f"{folder}: expected maps as PNG, found none")
     places = [each if isinstance(each, Path) else each.path for each in files.values()]
     described = _description(folder, places)
-    if len(known.labels) == 1 and described is None:
+    if len(known.labels) == 1 and (described is None or len(read_stated(described)) == 1):
         highest, is_mask = _look(files)
         if is_mask:
             note(f"{folder}: maps of 0 and {_FULL} alone are taken for masks")
@@ -112,7 +114,7 @@ def open_index_maps(
         path, size_hw = files[key], known.samples[key].size_hw
         if probabilities := _beside(path):
             return _soft(key, probabilities, planes, classes, size_hw)
-        return _hard(key, path, planes, classes, size_hw, described is not None)
+        return _hard(key, path, planes, classes, size_hw, described)
 
     few = classes.names if len(classes) < len(known.labels) else ()
     return WrittenPredictions("index maps", "semantic", files, True, predict, few)
@@ -161,18 +163,18 @@ def read_map(path: Map, size_hw: tuple[int, int] | None) -> npt.NDArray[np.gener
 
 def _map_of_array(path: ArrayOf, size_hw: tuple[int, int] | None) -> npt.NDArray[np.generic]:
     values = read_array(path.path, path.name)
-    found_hw = values.shape[-2:]
-    if values.dtype.kind not in "iu" or values.size != np.prod(found_hw):
+    found = one_plane(values)
+    if found is None or found.dtype.kind not in "iu":
         raise ValueError(
             f"{path}: expected whole numbers (H, W) as in the other files, found {values.dtype} "
             f"{values.shape}"
         )
-    if size_hw is not None and found_hw != tuple(size_hw):
+    if size_hw is not None and found.shape != tuple(size_hw):
         raise ValueError(
             f"{path}: expected a map of the image's height and width, {tuple(size_hw)}, found "
-            f"{found_hw}"
+            f"{found.shape}"
         )
-    return values.reshape(found_hw)
+    return found
 
 
 def _of_masks(files: Mapping[str, Map], known: KnownImages) -> WrittenPredictions:
@@ -212,14 +214,11 @@ def _planes(
         first = 0 if known.has_background else 1
         note(
             f"{folder}: numbers are taken for the data set's classes, {known.list_numbers(first)}: "
-            f"nnU-Net's {DATASET} there would say otherwise"
+            f"a {NAMES} or nnU-Net's {DATASET} there would say otherwise"
         )
         own = dict(enumerate(map(known.labels.canonical, known.numbers.values()), first))
         return [(label, (number,)) for number, label in ({0: None} | own).items()]
-    try:
-        listed = _listed(load_json(path))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    listed = read_stated(path)
     found: Planes = [(known.labels.canonical(name), numbers) for name, numbers in listed]
     if listed[0][1] == (0,) and not found[0][0]:
         found[0] = (known.labels.background, (0,))
@@ -233,30 +232,13 @@ def _planes(
     return found
 
 
-def _listed(record: object) -> list[tuple[str, tuple[int, ...]]]:
-    """The names of dataset.json with their numbers, in the order of nnU-Net's probabilities."""
-    labels = record.get("labels") if isinstance(record, dict) else None
-    given = labels if isinstance(labels, dict) else {}
-    # Of pixels that nothing is learned from, nothing is predicted.
-    names = [(str(name), own) for name, own in given.items() if name != IGNORE]
-    listed = [(name, tuple(own) if isinstance(own, list) else (own,)) for name, own in names]
-    are_numbers = all(own and all(type(n) is int for n in own) for _, own in listed)
-    classes = [(name, own) for name, own in listed if are_numbers and set(own) != {0}]
-    if not classes:
-        raise ValueError("expected 'labels' with names, and for each a whole number, or several")
-    if all(len(own) == 1 for _, own in listed):
-        return sorted(listed, key=lambda pair: pair[1])
-    # Networks of regions have no output for the background.
-    return classes
-
-
 def _hard(
     key: str,
     path: Map,
     planes: Planes,
     classes: LabelSpace,
     size_hw: tuple[int, int],
-    is_described: bool,
+    described: Path | None,
 ) -> Prediction:
     values = read_map(path, size_hw if isinstance(path, Path) else None)
     if values.shape == tuple(reversed(size_hw)) != tuple(size_hw):
@@ -266,18 +248,9 @@ def _hard(
         )
     known = {0, *(number for _, own in planes for number in own)}
     if unknown := sorted(set(np.unique(values).tolist()) - known):
-        expected = f"{min(known)} to {max(known)}"
-        # Without it numbers are those of the classes in their order; regions have others.
-        hint = (
-            ""
-            if is_described
-            else (
-                f": beside nnU-Net's maps has to lie the {DATASET} of their data set, which says "
-                "what numbers mean"
-            )
-        )
         raise ValueError(
-            f"{path}: expected numbers of classes, {expected}, found {unknown[0]}{hint}"
+            f"{path}: expected numbers of classes, {min(known)} to {max(known)}, found "
+            f"{unknown[0]}{_hint(path, described)}"
         )
     named: dict[str, tuple[int, ...]] = {}
     for label, own in planes:
@@ -286,6 +259,21 @@ def _hard(
             named[label] = named.get(label, ()) + own
     found = {label: np.isin(values, own) for label, own in named.items()}
     return from_planes(key, found, classes, size_hw)
+
+
+def _hint(path: Map, described: Path | None) -> str:
+    """What may be done about a number that is that of no class."""
+    if isinstance(path, ArrayOf):
+        return ": give 0 to pixels that are of no class, or to be ignored"
+    # Without it numbers are those of the classes in their order; regions have others.
+    return (
+        ""
+        if described
+        else (
+            f": beside nnU-Net's maps has to lie the {DATASET} of their data set, which says what "
+            "numbers mean"
+        )
+    )
 
 
 def _soft(

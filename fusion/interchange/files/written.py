@@ -16,6 +16,12 @@ from fusion.types import Kind, Prediction
 T = TypeVar("T")
 # Of classes.
 _SHOWN = 4
+_FOREIGN = {
+    "file": "expected a file called as an image of the data set is, found none of that name: move "
+    "it elsewhere",
+    "array": "expected an array called as an image of the data set is, found none of that name: "
+    "save the others without it",
+}
 
 
 @dataclass(frozen=True)
@@ -178,15 +184,11 @@ def match_files(
             keys = (one_key(names, name) for name in names_of_file(folder, path))
             key = next(filter(None, keys), None)
             if key is None:
-                one = "an array" if what == "array" else "a file"
-                raise ValueError(
-                    f"expected {one} called as an image of the data set is, found none of that "
-                    "name: move it elsewhere if it is no prediction"
-                )
+                raise ValueError(f"{_FOREIGN[what]} if it is no prediction")
             if key in files:
                 raise ValueError(
                     f"expected one {what} of '{key}', found {files[key].relative_to(folder)} too: "
-                    "of predictions by several networks import each folder as a store of its own"
+                    "import each network's predictions as a store of their own"
                 )
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None

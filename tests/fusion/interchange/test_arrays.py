@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -108,9 +109,9 @@ def test_the_folder_may_name_the_classes(known: KnownImages, tmp_path: Path) -> 
             "expected probabilities from 0 to 1, found -4 to 3.2: .* --activation sigmoid",
         ),
         (planes() * np.nan, r"expected numbers, found 4800 that are none \(NaN\)"),
-        (planes()[:, 0], r"expected planes \(2, H, W\) or \(H, W, 2\), .* found \(1, 2, 60\)"),
+        (planes()[:, 0], r"expected planes \(2, H, W\) or \(H, W, 2\), .* found \(2, 60\)"),
         (np.zeros((7, 40, 60)), r"found \(7, 40, 60\)"),
-        (np.full((2, 40, 60), 7), "expected probabilities as floats, .* found int64 up to 7"),
+        (np.full((2, 40, 60), 7), "expected probabilities as floats, .* found int64 from 7 to 7"),
         (np.array(["a"]), "expected probabilities, found <U1"),
         (np.array([{}], dtype=object), "expected arrays of numpy, found"),
     ],
@@ -318,5 +319,100 @@ def test_whole_numbers_of_0_and_1_are_masks(
         assert not found.predict("a/one").binary("cup").area
         assert found.predict("b/two").binary("cup").area == 40 * 60
         return
-    with pytest.raises(ValueError, match=r"two\.npy: .* masks of 0 and 1, found int64 up to 200"):
+    with pytest.raises(ValueError, match=r"two\.npy: .* masks of 0 and 1, found int64 from 200"):
         found.predict("b/two")
+
+
+def discs(count: int) -> Any:
+    """Return that many discs with a number each, int32 (H, W)."""
+    found = np.zeros((200, 300), np.int32)
+    for number in range(count):
+        cv2.circle(found, (8 + 14 * (number % 20), 8 + 14 * (number // 20)), 5, number + 1, -1)
+    return found
+
+
+@pytest.mark.parametrize("count", [3, 40, 250])
+def test_numbers_of_objects_in_bytes_are_no_probabilities(count: int, tmp_path: Path) -> None:
+    cells = LabelSpace("cells", ("cell",))
+    known = KnownImages({"one": Sample("one", Path("one.png"), (200, 300))}, cells, {0: "cell"})
+    np.save(tmp_path / "one.npy", discs(count).astype(np.uint8))
+    found = opened(tmp_path, known, [])
+    assert (found.form, len(found.predict("one").masks["cell"])) == ("maps of objects", count)
+    # Blurred they are none, whether objects are many or one.
+    for sigma, values in ((1.5, discs(count)), (20, discs(1))):
+        sure = np.where(values > 0, 255, 0).astype(np.uint8)
+        np.save(tmp_path / "one.npy", cv2.GaussianBlur(sure, (0, 0), sigma))
+        assert opened(tmp_path, known, []).form == "arrays"
+    np.save(tmp_path / "one.npy", discs(count).astype(np.float32))
+    with pytest.raises(ValueError, match=r"one\.npy: .* objects have to be integers"):
+        opened(tmp_path, known, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shift"),
+    [
+        ("classes.txt", "fork\nmug\n", 0),
+        ("classes.txt", "Background\nfork\ncup\n", 0),
+        ("dataset.json", '{"labels": {"background": 0, "fork": 1, "cup": 2}}', 0),
+        ("dataset.json", '{"labels": {"fork": 1, "cup": 2}}', 0),
+        ("dataset.json", '{"labels": {"fork": 0, "cup": 1, "background": 2}}', -1),
+    ],
+)
+def test_names_beside_arrays_are_those_of_planes_and_of_numbers(
+    name: str, text: str, shift: int, known: KnownImages, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    values = numbers(1, 2) + shift
+    np.save(tmp_path / "one.npy", np.where(values < 0, 2, values))
+    found = opened(tmp_path, known, [])
+    assert found.form == "index maps"
+    assert [found.predict("a/one").binary(n).x for n in ("fork", "cup")] == [0, 10]
+    swapped = planes()[::-1]
+    with_names = "background" in text.casefold() and name == "classes.txt"
+    np.save(tmp_path / "one.npy", with_background(swapped) if with_names else swapped)
+    if shift:
+        return  # three planes
+    found = opened(tmp_path, known, [])
+    assert found.form == "arrays"
+    assert [found.predict("a/one").binary(n).area for n in ("cup", "fork")] == [1200, 600]
+
+
+@pytest.mark.parametrize("name", ["/data/images/a/one.png", "C:\\data\\one.png", "images/a/one"])
+def test_arrays_are_called_by_paths_of_any_machine(
+    name: str, known: KnownImages, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "all.npz", **{name: planes(), "x/two": planes()})
+    assert sorted(opened(tmp_path, known, []).keys) == ["a/one", "b/two"]
+
+
+def test_a_broken_file_of_a_fold_is_not_called_foreign(known: KnownImages, tmp_path: Path) -> None:
+    np.savez(tmp_path / "fold0.npz", one=planes())
+    np.savez(tmp_path / "fold1.npz", two=planes())
+    whole = (tmp_path / "fold1.npz").read_bytes()
+    (tmp_path / "fold1.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"fold1\.npz: expected arrays of numpy, found: .*zip"):
+        opened(tmp_path, known, [])
+    np.savez(tmp_path / "fold1.npz")
+    with pytest.raises(ValueError, match=r"fold1\.npz: expected one array, .* found none"):
+        opened(tmp_path, known, [])
+
+
+def test_what_lies_in_the_tree_of_hand_radiographs_is_no_data_set(tmp_path: Path) -> None:
+    key = "train/DCM/ID001/image1"
+    known = KnownImages({key: Sample(key, Path("x.png"), SIZE_HW)}, LABELS, {0: "cup", 1: "fork"})
+    (tmp_path / key).parent.mkdir(parents=True)
+    np.save(tmp_path / f"{key}.npy", planes())
+    assert opened(tmp_path, known, []).form == "arrays"
+    (tmp_path / f"{key}.npy").unlink()
+    cv2.imwrite(str(tmp_path / f"{key}.png"), numbers(1, 2).astype(np.uint8))
+    assert opened(tmp_path, known, []).form == "index maps"
+
+
+def test_of_class_numbers_there_are_no_logits(known: KnownImages, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", numbers(1, 2)[..., np.newaxis])
+    assert opened(tmp_path, known, []).form == "index maps"
+    with pytest.raises(ValueError, match=r"--activation softmax: .* numbers of classes want none"):
+        opened(tmp_path, known, [], "softmax")
+    np.save(tmp_path / "one.npy", numbers(1, 2).astype(np.float32))
+    with pytest.raises(ValueError, match=r"one\.npy: .* in one plane have to be integers"):
+        opened(tmp_path, known, []).predict("a/one")

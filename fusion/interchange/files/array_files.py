@@ -1,0 +1,199 @@
+"""Files of numpy: which array is that of which image, and what kind of array it is."""
+
+from __future__ import annotations
+
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from converters.errors import one_line
+from converters.formats.mask_folders.nnunet_writing import DATASET
+from fusion.interchange.files.content import (
+    array_names,
+    is_called_as_image,
+    names_inside,
+    nearest_file,
+    place_inside,
+)
+from fusion.interchange.files.stated_names import NAMES, read_stated
+from fusion.interchange.files.written import KnownImages, match_files
+
+PLANES, LOGITS = "probabilities", "logits"
+Array = npt.NDArray[np.generic]
+# What numpy and its libraries say of a damaged file: a stream, a header, a method of compression, a
+# password, a size beyond the memory, or one array in the place of several.
+_BROKEN = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+    *(RuntimeError, MemoryError, TypeError, tokenize.TokenError, SyntaxError),
+)
+_NAMED = "numpy.savez('predictions.npz', **dict(zip(names, arrays))) gives them names"
+# Of an object's numbers: pieces that each is in, and the share of numbers that lie next to nothing.
+_PIECES, _BESIDE_NOTHING = 1.5, 0.8
+
+
+@dataclass(frozen=True)
+class ArrayOf:
+    """Where the array of an image is.
+
+    Attributes:
+        path: of the file.
+        name: in a NPZ of several images; "" where the file is of the image alone.
+    """
+
+    path: Path
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}, '{self.name}'" if self.name else str(self.path)
+
+
+def match_arrays(folder: Path, arrays: Sequence[Path], known: KnownImages) -> dict[str, ArrayOf]:
+    """Return key -> the array of that image.
+
+    Args:
+        folder: with the files.
+        arrays: the files, in the folder or below it.
+        known: the images that they may be of.
+
+    Raises:
+        ValueError: an array of no image, or of several; or two of one.
+    """
+    others = [path for path in arrays if not is_called_as_image(folder, path, known)]
+    several = {path: names for path in others if (names := names_inside(path, known))}
+    alone = [path for path in arrays if path not in several]
+    for path in others:
+        if path not in several:
+            _check_names(path)
+    files = {key: ArrayOf(path) for key, path in match_files(folder, alone, known).items()}
+    for path, names in several.items():
+        inside = {place_inside(path, name): name for name in names}
+        for key, place in match_files(path, inside, known, "array").items():
+            if key in files:
+                raise ValueError(f"{path}: expected one array of '{key}', found {files[key]} too")
+            files[key] = ArrayOf(path, inside[place])
+    return files
+
+
+def _check_names(path: Path) -> None:
+    """Say what to do with a file of several images that have no names, or unknown ones."""
+    names = array_names(path)
+    if len(names) > 1 and not {PLANES, LOGITS} & set(names):
+        raise ValueError(
+            f"{path}: expected arrays that are called as images of the data set are, found "
+            f"{', '.join(names):.80}: {_NAMED}"
+        )
+    try:
+        shape = read_array(path).shape
+    except ValueError as error:
+        raise ValueError(f"{error}: move it elsewhere if it is no prediction") from None
+    if len(shape) > 3 and shape[0] > 1:
+        raise ValueError(
+            f"{path}: expected arrays that are called as images of the data set are, found a stack "
+            f"of them without names, {shape}: {_NAMED}"
+        )
+
+
+def read_array(path: Path, name: str = "", preferred: str = PLANES) -> Array:
+    """Return the array of a file of numpy; nothing in it is run.
+
+    Args:
+        path: NPY, or NPZ.
+        name: of the array in a NPZ; "" takes the preferred one, or the only one.
+        preferred: of several arrays.
+
+    Raises:
+        ValueError: a damaged file, none or several such arrays, or one of other than numbers.
+    """
+    try:
+        # numpy leaves files open that it cannot read.
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                values: Array = content
+            else:
+                values = np.asarray(content[name or _only(path, content.files, preferred)])
+    except KeyError:
+        raise ValueError(f"{path}: expected an array '{name}', found none") from None
+    except _BROKEN as error:
+        if str(error).startswith(str(path)):
+            raise
+        what = one_line(error)
+        if "allow_pickle" in what:
+            what = "objects of Python, which are not read: numpy.savez writes arrays alone"
+        raise ValueError(f"{path}: expected arrays of numpy, found: {what}") from None
+    if values.dtype.kind not in "bfiu":
+        raise ValueError(f"{path}: expected probabilities, found {values.dtype}")
+    return values
+
+
+def _only(path: Path, names: Sequence[str], preferred: str) -> str:
+    if preferred in names or len(names) == 1:
+        return preferred if preferred in names else names[0]
+    hint = f": {LOGITS} want --activation" if LOGITS in names else ""
+    raise ValueError(
+        f"{path}: expected one array, or '{preferred}', found {', '.join(names) or 'none'}{hint}"
+    )
+
+
+def one_plane(values: Array) -> Array | None:
+    """Return (H, W) of an array that is it, also as (1, H, W) or (H, W, 1); else None."""
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+        values = values[0] if values.shape[0] == 1 else values[:, :, 0]
+    return values if values.ndim == 2 else None
+
+
+def are_maps(folder: Path, files: Collection[ArrayOf], known: KnownImages) -> bool:
+    """Tell whether arrays are index maps: of whole numbers in one plane.
+
+    These are of the classes, where there are several. Of one class they are of its objects; in
+    uint8 they may also be probabilities, and these lie otherwise.
+
+    Args:
+        folder: with the files.
+        files: the arrays.
+        known: the images and the classes.
+
+    Raises:
+        ValueError: names of classes that are broken, or not those of all files.
+    """
+    stated = nearest_file(folder, [file.path for file in files], (NAMES, DATASET))
+    planes = [own for _, own in read_stated(stated) if own != (0,)] if stated else known.labels
+    if len(planes) == 1 < len(known.labels):
+        return False  # a plane of the class that is named
+    for file in files:
+        try:
+            values = one_plane(read_array(file.path, file.name))
+        except ValueError:
+            continue  # told when it is read
+        if values is None or values.dtype.kind not in "iu":
+            return False
+        if len(planes) > 1:
+            return True
+        if values.dtype != np.uint8 and values.max(initial=0) > 1:
+            return True
+        if values.dtype == np.uint8 and len(np.unique(values)) > 2:
+            return _are_objects(values)
+    return False
+
+
+def _are_objects(values: Array) -> bool:
+    """Tell objects' numbers from probabilities up to 255.
+
+    Each number is a piece by itself, beside nothing; a probability comes in many places, and
+    between those that are lower and higher.
+    """
+    numbers = [int(number) for number in np.unique(values) if number]
+    nothing = cv2.dilate((values == 0).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    beside = np.count_nonzero(np.isin(numbers, values[nothing]))
+    if beside < _BESIDE_NOTHING * len(numbers):
+        return False
+    own = ((values == number).astype(np.uint8) for number in numbers)
+    pieces = sum(cv2.connectedComponents(mask)[0] - 1 for mask in own)
+    return pieces <= _PIECES * len(numbers)

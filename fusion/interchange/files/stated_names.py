@@ -1,0 +1,54 @@
+"""The classes that lie beside predictions: in `classes.txt`, or in nnU-Net's `dataset.json`.
+
+classes.txt      a class a line; the first is number 1 of index maps, or 0 where it is `background`
+dataset.json     `labels`: name -> number, or -> numbers where a class is a region
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from converters.files.json_files import load_json
+from converters.formats.mask_folders.nnunet_writing import IGNORE
+from converters.formats.yolo.config import listed_names
+
+NAMES = "classes.txt"
+BACKGROUND = "background"
+Stated = list[tuple[str, tuple[int, ...]]]
+"""Names with their numbers in index maps, in the order of planes."""
+
+
+def read_stated(path: Path) -> Stated:
+    """Return the classes that a file states.
+
+    Args:
+        path: of a `classes.txt` or a `dataset.json`.
+
+    Raises:
+        ValueError: a broken file, or one without classes.
+    """
+    if path.name == NAMES:
+        names = listed_names(path)
+        first = 0 if names and names[0].casefold() == BACKGROUND else 1
+        return [(name, (number,)) for number, name in enumerate(names, first)]
+    try:
+        return _of_nnunet(load_json(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _of_nnunet(record: object) -> Stated:
+    """The names of dataset.json with their numbers, in the order of nnU-Net's probabilities."""
+    labels = record.get("labels") if isinstance(record, dict) else None
+    given = labels if isinstance(labels, dict) else {}
+    # Of pixels that nothing is learned from, nothing is predicted.
+    names = [(str(name), own) for name, own in given.items() if name != IGNORE]
+    listed = [(name, tuple(own) if isinstance(own, list) else (own,)) for name, own in names]
+    are_numbers = all(own and all(type(n) is int for n in own) for _, own in listed)
+    classes = [(name, own) for name, own in listed if are_numbers and set(own) != {0}]
+    if not classes:
+        raise ValueError("expected 'labels' with names, and for each a whole number, or several")
+    if all(len(own) == 1 for _, own in listed):
+        return sorted(listed, key=lambda pair: pair[1])
+    # Networks of regions have no output for the background.
+    return classes
