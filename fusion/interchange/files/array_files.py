@@ -34,8 +34,9 @@ _BROKEN = (
     *(RuntimeError, MemoryError, TypeError, tokenize.TokenError, SyntaxError),
 )
 _NAMED = "numpy.savez('predictions.npz', **dict(zip(names, arrays))) gives them names"
-# Of an object's numbers: pieces that each is in, and the share of numbers that lie next to nothing.
-_PIECES, _BESIDE_NOTHING = 1.5, 0.8
+# Of objects' numbers: pieces that each is in, at most; the shares of them that lie next to nothing,
+# and of the numbers up to the highest that there are, at least.
+_PIECES, _BESIDE_NOTHING, _DENSE = 1.5, 0.8, 0.4
 
 
 @dataclass(frozen=True)
@@ -186,10 +187,12 @@ def are_maps(folder: Path, files: Collection[ArrayOf], known: KnownImages) -> bo
 def _are_objects(values: Array) -> bool:
     """Tell objects' numbers from probabilities up to 255.
 
-    Each number is a piece by itself, beside nothing; a probability comes in many places, and
-    between those that are lower and higher.
+    They are counted from 1, and each is a piece by itself, beside nothing; a probability comes in
+    many places, and between those that are lower and higher.
     """
     numbers = [int(number) for number in np.unique(values) if number]
+    if len(numbers) < _DENSE * numbers[-1]:
+        return False
     nothing = cv2.dilate((values == 0).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     beside = np.count_nonzero(np.isin(numbers, values[nothing]))
     if beside < _BESIDE_NOTHING * len(numbers):

@@ -338,8 +338,8 @@ def test_numbers_of_objects_in_bytes_are_no_probabilities(count: int, tmp_path: 
     np.save(tmp_path / "one.npy", discs(count).astype(np.uint8))
     found = opened(tmp_path, known, [])
     assert (found.form, len(found.predict("one").masks["cell"])) == ("maps of objects", count)
-    # Blurred they are none, whether objects are many or one.
-    for sigma, values in ((1.5, discs(count)), (20, discs(1))):
+    # Blurred they are none, whether objects are many or one, and small.
+    for sigma, values in ((1.5, discs(count)), (20, discs(1)), (0.5, discs(1))):
         sure = np.where(values > 0, 255, 0).astype(np.uint8)
         np.save(tmp_path / "one.npy", cv2.GaussianBlur(sure, (0, 0), sigma))
         assert opened(tmp_path, known, []).form == "arrays"
