@@ -65,7 +65,7 @@ def open_arrays(
     else:
         _check_range(one, first, activation)
     classes = known.labels.only(label for label in given if label)
-    are_masks = activation is None and _are_masks(files.values())
+    are_masks = None if activation else _are_masks(files.values())
 
     def predict(key: str) -> Prediction:
         if key not in files:
@@ -104,19 +104,26 @@ def _classes(
     return known.take_names(path, [name for name, _ in stated], note, BACKGROUND)
 
 
-def _are_masks(files: Iterable[ArrayOf]) -> bool:
-    """Tell whether whole numbers are 0 and 1 in all files; most end it with the first one."""
+def _are_masks(files: Iterable[ArrayOf]) -> bool | None:
+    """Tell whether whole numbers are 0 and 1 in all files; None where the first has no such.
+
+    The first file tells, except of masks.
+    """
     for file in files:
         try:
             values = read_array(file.path, file.name)
         except ValueError:
             continue  # told when it is read
-        if values.dtype.kind not in "iu" or values.max(initial=0) > 1 or values.min(initial=0) < 0:
+        if values.dtype.kind not in "iu":
+            return None
+        if values.max(initial=0) > 1 or values.min(initial=0) < 0:
             return False
     return True
 
 
-def _planes(path: ArrayOf, count: int, activation: Activation | None, are_masks: bool) -> Array:
+def _planes(
+    path: ArrayOf, count: int, activation: Activation | None, are_masks: bool | None
+) -> Array:
     """Return the planes of a file's classes, (count, H, W), without that of the background."""
     values = _stacked(path, count, activation)
     if values.dtype.kind == "f" and (lost := int(np.isnan(values).sum())):
@@ -126,13 +133,13 @@ def _planes(path: ArrayOf, count: int, activation: Activation | None, are_masks:
         values = _activated(path, values, activation)
     elif are_masks:
         values = values != 0
-    elif values.dtype == np.uint8:
+    elif values.dtype == np.uint8 and (are_masks is not None or values.max() != 1):
         # That 255 is 1 is known by now, also where this image has less than 1 / 255.
         values = np.divide(values, _FULL, dtype=np.float32)
     elif values.dtype.kind in "iu":
         raise ValueError(
-            f"{path}: expected probabilities as floats, as uint8 where 255 is 1, or masks of 0 and "
-            f"1, found {values.dtype} from {values.min()} to {values.max()}"
+            f"{path}: expected probabilities as floats or as uint8 where 255 is 1, or, in all "
+            f"files, masks of 0 and 1, found {values.dtype} from {values.min()} to {values.max()}"
         )
     return values[values.shape[0] - count :]
 

@@ -111,7 +111,7 @@ def test_the_folder_may_name_the_classes(known: KnownImages, tmp_path: Path) -> 
         (planes() * np.nan, r"expected numbers, found 4800 that are none \(NaN\)"),
         (planes()[:, 0], r"expected planes \(2, H, W\) or \(H, W, 2\), .* found \(2, 60\)"),
         (np.zeros((7, 40, 60)), r"found \(7, 40, 60\)"),
-        (np.full((2, 40, 60), 7), "expected probabilities as floats, .* found int64 from 7 to 7"),
+        (np.full((2, 40, 60), 7), "expected probabilities as floats .* found int64 from 7 to 7"),
         (np.array(["a"]), "expected probabilities, found <U1"),
         (np.array([{}], dtype=object), "expected arrays of numpy, found"),
     ],
@@ -320,6 +320,19 @@ def test_whole_numbers_of_0_and_1_are_masks(
         assert found.predict("b/two").binary("cup").area == 40 * 60
         return
     with pytest.raises(ValueError, match=r"two\.npy: .* masks of 0 and 1, found int64 from 200"):
+        found.predict("b/two")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+@pytest.mark.parametrize("first", [planes(), planes() > 0.7])
+def test_masks_of_whole_numbers_among_others_are_told(
+    first: Any, dtype: type, known: KnownImages, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "one.npy", first)
+    np.save(tmp_path / "two.npy", (planes() > 0.7).astype(dtype))
+    found = opened(tmp_path, known, [])
+    assert found.predict("a/one").binary("cup").area == 40 * 30
+    with pytest.raises(ValueError, match=r"two\.npy: .* in all files, masks of 0 and 1, found"):
         found.predict("b/two")
 
 
