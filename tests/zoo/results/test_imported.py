@@ -125,7 +125,7 @@ def test_logits_are_activated(here, zoo, tmp_path, capsys):
     ((score, _),) = PredictionStore(tmp_path / "out")["0"].masks["cup"]
     assert score == pytest.approx(1 / (1 + np.exp(-3)), abs=0.01)
     zoo("convert", here / "results.json", *given, "--activation", "softmax", code=2)
-    assert "--activation softmax: expected a folder of arrays" in capsys.readouterr().err
+    assert "--activation softmax: expected arrays (NPY, NPZ)" in capsys.readouterr().err
     zoo("convert", here / "data", "--to", "masks", "--out", tmp_path / "m", "--activation",
         "softmax", code=2)  # fmt: skip
     assert "--activation softmax: expected --to store with it" in capsys.readouterr().err
