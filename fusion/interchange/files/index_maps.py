@@ -92,19 +92,21 @@ def open_index_maps(
         raise ValueError(f"{folder}: expected maps as PNG, found none")
     places = [each if isinstance(each, Path) else each.path for each in files.values()]
     described = _description(folder, places)
+    # Of all images in one file it is named, not the folder that it lies in.
+    where = places[0] if len(places) > 1 and len(set(places)) == 1 else folder
     if len(known.labels) == 1 and (described is None or len(read_stated(described)) == 1):
         highest, is_mask = _look(files)
         if is_mask:
-            note(f"{folder}: maps of 0 and {_FULL} alone are taken for masks")
+            note(f"{where}: maps of 0 and {_FULL} alone are taken for masks")
             return _of_masks(files, known)
         if highest > 1:
-            note(f"{folder}: numbers up to {highest} are taken for those of objects")
+            note(f"{where}: numbers up to {highest} are taken for those of objects")
             return _of_objects(files, known)
-    planes = _planes(folder, described, known, note)
+    planes = _planes(where, described, known, note)
     classes = known.labels.only(label for label, _ in planes if label)
     if any(len(own) > 1 for _, own in planes) and not any(map(_beside, files.values())):
         note(
-            f"{folder}: regions without probabilities: where they share pixels, a map has one of "
+            f"{where}: regions without probabilities: where they share pixels, a map has one of "
             "them; nnU-Net writes all with --save_probabilities"
         )
 
