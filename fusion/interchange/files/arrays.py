@@ -184,7 +184,7 @@ def _stacked(path: ArrayOf, count: int, activation: Activation | None) -> Array:
         values = np.moveaxis(values, 2, 0)
     if values.ndim != 3 or values.shape[0] not in wanted or not values.size:
         hint = f"a {NAMES} beside them may name the classes that they are of"
-        if values.shape[0] == 1 and values.size and (values == np.rint(values)).all():
+        if values.ndim == 3 and len(values) == 1 and (values == np.rint(values)).all():
             hint = "numbers of classes in one plane have to be integers, in all files"
         raise ValueError(
             f"{path}: expected planes ({count}, H, W) or (H, W, {count}), one a class, and one "

@@ -39,7 +39,7 @@ from fusion.interchange.dense import from_planes
 from fusion.interchange.files.array_files import PLANES, ArrayOf, one_plane, read_array
 from fusion.interchange.files.arrays import of_planes
 from fusion.interchange.files.content import nearest_file
-from fusion.interchange.files.stated_names import NAMES, read_stated
+from fusion.interchange.files.stated_names import BACKGROUND, NAMES, read_stated
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
@@ -221,6 +221,9 @@ def _planes(
         own = dict(enumerate(map(known.labels.canonical, known.numbers.values()), first))
         return [(label, (number,)) for number, label in ({0: None} | own).items()]
     listed = read_stated(path)
+    if path.name == NAMES and listed[0][1] != (0,):
+        # What is of no class has a plane of probabilities, too.
+        listed = [(BACKGROUND, (0,)), *listed]
     found: Planes = [(known.labels.canonical(name), numbers) for name, numbers in listed]
     if listed[0][1] == (0,) and not found[0][0]:
         found[0] = (known.labels.background, (0,))

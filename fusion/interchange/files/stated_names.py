@@ -29,7 +29,9 @@ def read_stated(path: Path) -> Stated:
     """
     if path.name == NAMES:
         names = listed_names(path)
-        first = 0 if names and names[0].casefold() == BACKGROUND else 1
+        if not names:
+            raise ValueError(f"{path}: expected classes, one a line, found none")
+        first = 0 if names[0].casefold() == BACKGROUND else 1
         return [(name, (number,)) for number, name in enumerate(names, first)]
     try:
         return _of_nnunet(load_json(path))

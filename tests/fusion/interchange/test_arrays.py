@@ -111,6 +111,8 @@ def test_the_folder_may_name_the_classes(known: KnownImages, tmp_path: Path) -> 
         (planes() * np.nan, r"expected numbers, found 4800 that are none \(NaN\)"),
         (planes()[:, 0], r"expected planes \(2, H, W\) or \(H, W, 2\), .* found \(2, 60\)"),
         (np.zeros((7, 40, 60)), r"found \(7, 40, 60\)"),
+        (np.float32(0.5), r"found \(\): a classes\.txt"),
+        (np.zeros(0), r"found \(0,\): a classes\.txt"),
         (np.full((2, 40, 60), 7), "expected probabilities as floats .* found int64 from 7 to 7"),
         (np.array(["a"]), "expected probabilities, found <U1"),
         (np.array([{}], dtype=object), "expected arrays of numpy, found"),
@@ -429,3 +431,19 @@ def test_of_class_numbers_there_are_no_logits(known: KnownImages, tmp_path: Path
     np.save(tmp_path / "one.npy", numbers(1, 2).astype(np.float32))
     with pytest.raises(ValueError, match=r"one\.npy: .* in one plane have to be integers"):
         opened(tmp_path, known, []).predict("a/one")
+
+
+def test_names_beside_maps_are_those_of_their_probabilities(
+    known: KnownImages, tmp_path: Path
+) -> None:
+    (tmp_path / "classes.txt").write_text("fork\ncup")
+    cv2.imwrite(str(tmp_path / "one.png"), numbers(2).astype(np.uint8))
+    found = opened(tmp_path, known, [])
+    assert (found.form, found.predict("a/one").binary("cup").area) == ("index maps", 400)
+    # As nnU-Net writes them, what is of no class first.
+    np.savez(tmp_path / "one.npz", probabilities=with_background(planes()[::-1]))
+    found = opened(tmp_path, known, [])
+    assert [found.predict("a/one").binary(n).area for n in ("cup", "fork")] == [1200, 600]
+    (tmp_path / "classes.txt").write_text("\n")
+    with pytest.raises(ValueError, match=r"classes\.txt: expected classes, one a line, found none"):
+        opened(tmp_path, known, [])
