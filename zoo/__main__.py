@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from types import FrameType
 
+from zoo.machine.processes import ignore_ends
+
 
 def run() -> None:
     """Run the command line; what stops it from outside ends it in good order."""
@@ -28,9 +30,7 @@ def run() -> None:
         sys.exit(130)
     finally:
         # All is done: a signal while Python takes itself apart would change the exit code.
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        ignore_ends()
         _tidy()
 
 

@@ -31,6 +31,7 @@ from zoo.config import RunConfig, Workload
 from zoo.contract import DivergedError, TrainJob
 from zoo.families import load_family
 from zoo.machine.faults import chain, describe_fault
+from zoo.machine.processes import ignore_ends
 
 # What a process that was not told why finds out within, and what it is given to end by itself.
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -338,9 +339,7 @@ def _fall_silent() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    ignore_ends()
 
 
 def _end_with(parent: int) -> None:
