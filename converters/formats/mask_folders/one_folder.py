@@ -254,7 +254,7 @@ def _classes_behind(
 ) -> dict[str, str]:
     """Return how names of masks go on behind those of images -> class; {} where they may be none.
 
-    They are where most images, or cases beside this one, have the same masks, which are apart, or
+    They are where most images, or cases beside this one, have the same masks, of other objects, or
     where others `known` are called so.
     """
     rests = {rest for own in masks.values() for rest in own}
@@ -273,8 +273,8 @@ def _classes_behind(
     )
     if len(often) < 2 or images < 2 or not are_usual or not all(map(is_class_name, said)):
         return {}
-    are_apart = all(
-        tree.are_apart(
+    are_others = all(
+        tree.show_others(
             (own[image + one], own[image + other])
             for own, case in cases
             for image, there in case.items()
@@ -282,7 +282,7 @@ def _classes_behind(
         )
         for one, other in combinations(sorted(often), 2)
     )
-    return {rest: said[name] for rest, name in called.items()} if are_apart and said else {}
+    return {rest: said[name] for rest, name in called.items()} if are_others and said else {}
 
 
 def _image_and_mask(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:

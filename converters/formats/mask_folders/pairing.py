@@ -329,7 +329,7 @@ def _beside(
     """
     inside = [path for path in tree.inside(folder) if not _are_pictures(path.name)]
     inside = [path for path in inside if path not in passed]
-    if (by_class := _folders_of_classes(tree, inside, known)) is not None:
+    if (by_class := _folders_of_classes(tree, folder, inside, known)) is not None:
         yield by_class
         return
     are_masks = [path for path in inside if _MASKS.fullmatch(path.name) or _partner(path, inside)]
@@ -393,19 +393,22 @@ def _of_several_parts(
 
 
 def _folders_of_classes(
-    tree: Tree, folders: Sequence[Path], known: Set[str]
+    tree: Tree, around: Path, folders: Sequence[Path], known: Set[str]
 ) -> tuple[Path, list[Path], Pairs] | None:
     """Pair the one folder of images with folders of masks that are called as their class.
 
-    None where none is, or one has masks of several classes. Folders with other names than the
-    images, or with what is no mask, are left alone, unless others `known` are called so. Beside
-    folders that are called `masks` or the like, those of other names are about the same images.
+    The images may lie beside these, in the folder around all. None where none is, or one has masks
+    of several classes. Folders with other names than the images, or with what is no mask, are left
+    alone, unless others `known` are called so. Beside folders that are called `masks` or the like,
+    those of other names are about the same images.
     """
     folders = [path for path in folders if not SUBSETS.fullmatch(path.name)]
     home, is_named = _home_of_images(tree, folders)
+    if home is None and len(folders) > 1 and tree.are_photographs(tree.files_in(around)):
+        home = around
     if home is None:
         return None
-    images = tree.files(home, deep=True)
+    images = tree.files(home, deep=home != around)
     found: dict[Path, Pairs] = {}
     drawn = {f: tree.files(f, deep=True, of_masks=True) for f in folders if f != home}
     # Whatever the images' folder is called: in all others are black and white masks of its names.
@@ -413,10 +416,15 @@ def _folders_of_classes(
         _MASKS.fullmatch(f.name) or has_word(f.name, DRAWN_WORDS) or has_word(f.name, DERIVED)
         for f in drawn
     )
-    are_alike = len(drawn) > 1 and not is_other and bool(_PHOTOGRAPHS.fullmatch(home.name))
-    are_alike = are_alike and all(
-        own and own.keys() <= images.keys() and tree.are_drawn(own.values(), TWO_SIDES)
-        for own in drawn.values()
+    is_told = home == around or bool(_PHOTOGRAPHS.fullmatch(home.name))
+    are_alike = (
+        len(drawn) > 1
+        and not is_other
+        and is_told
+        and all(
+            own and own.keys() <= images.keys() and tree.are_drawn(own.values(), TWO_SIDES)
+            for own in drawn.values()
+        )
     )
     for folder in folders:
         masks = drawn.get(folder, {})
@@ -438,10 +446,10 @@ def _folders_of_classes(
             return home, [folder], pairs
     named = [path for path in found if not _says_masks(path, folders)]
     of_class = {_class_of(folder) for folder in found}
-    if not named and _are_of_classes(tree, found):
-        named = [*found]
-    if not named and not of_class & known:
-        return None
+    if (not named or home == around) and not of_class & known:
+        named = [*found] if _are_of_classes(tree, found) else []
+        if not named:
+            return None
     several = [path for path, pairs in found.items() if pairs.classes or _has_several(tree, pairs)]
     are_rivals = len(named) < len(found) and not of_class <= known
     are_rivals |= len(found) > 1 and any(has_word(path.name, RATERS) for path in found)
@@ -465,14 +473,15 @@ def _folders_of_classes(
 def _are_of_classes(tree: Tree, found: Mapping[Path, Pairs]) -> bool:
     """Tell whether folders such as `heart_masks` and `lung_masks` are of classes.
 
-    That is, of other objects: those of two who drew the same, or of two kinds, overlap.
+    That is, of other objects: those of two who drew the same, or of two kinds, overlap, and none
+    lies in the other.
     """
     names = [class_in(path.name) for path in found]
     is_other = any(not rest_of(name) or SUBSETS.fullmatch(name) for name in names)
     if len(found) < 2 or len(set(names)) < len(names) or is_other or not are_classes(names):
         return False
     return all(
-        tree.are_apart(
+        tree.show_others(
             (ours.masks[key][0], theirs.masks[key][0]) for key in ours.masks if key in theirs.masks
         )
         for ours, theirs in combinations(found.values(), 2)

@@ -36,6 +36,8 @@ _WIDE, _SLIP = 0.45, 0.02
 _SAMPLED = 4096  # of an image's pixels tell most photographs
 # Masks of the same objects by two people, or of two kinds, share more of what either covers.
 _SAME = 0.5
+# Two masks of which one lies in the other, by two people, share more than this.
+_SAME_INSIDE = 0.8
 # Folders of cases whose names of masks are compared.
 _CASES = 16
 # Pixels a side that are enough to compare masks.
@@ -132,7 +134,7 @@ class Tree:
                 return False
             area, own = _is_set(around), _is_set(inside)
             is_two_sided = self._look_at(around_path)[0] <= TWO_SIDES
-            if not is_two_sided or (own & ~area).sum() > _SLIP * own.sum():
+            if not is_two_sided or not _lies_in(own, area):
                 return False
         return True
 
@@ -163,17 +165,29 @@ class Tree:
             self._planes[path] = values.shape[:2], drawn
         return self._planes[path]
 
-    def are_apart(self, pairs: Iterable[tuple[Path, Path]]) -> bool:
-        """Tell by a few masks of the same images whether they show other objects: hardly overlap.
+    def show_others(self, pairs: Iterable[tuple[Path, Path]]) -> bool:
+        """Tell by a few masks of the same images whether the first and the second show others.
 
-        Of one image without an object in either nothing can be told.
+        That is, they hardly overlap, or one lies in the other in all of them and is smaller, as a
+        cup lies in its disc. Of one image without an object in either nothing can be told.
         """
-        try:
-            found = (value for pair in pairs if (value := self.overlap(*pair)) is not None)
-            overlaps = list(islice(found, _LOOKED_AT))
-        except ValueError:
+        overlaps: list[float] = []
+        inside: list[tuple[bool, bool]] = []
+        for one, other in pairs:
+            try:
+                shared = self.overlap(one, other)
+            except ValueError:
+                return False
+            if shared is not None:
+                (_, own), (_, their) = self._drawn(one), self._drawn(other)
+                overlaps.append(shared)
+                inside.append((_lies_in(own, their), _lies_in(their, own)))
+            if len(overlaps) == _LOOKED_AT:
+                break
+        if not overlaps:
             return False
-        return bool(overlaps) and bool(np.median(overlaps) < _SAME)
+        is_nested = all(own for own, _ in inside) or all(their for _, their in inside)
+        return bool(np.median(overlaps) < (_SAME_INSIDE if is_nested else _SAME))
 
     def are_wide(self, folder: Path) -> bool:
         """Tell by a few files whether they are white in a good part, as fields of view are."""
@@ -266,6 +280,10 @@ def _is_set(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return where a mask is not black, bool (H, W)."""
     flat = values if values.ndim == 2 else values[..., :3].max(axis=-1)
     return np.asarray(flat > flat.max(initial=0) // 2)
+
+
+def _lies_in(own: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> bool:
+    return bool((own & ~other).sum() <= _SLIP * own.sum())
 
 
 def _share_equal(values: npt.NDArray[Any]) -> float:

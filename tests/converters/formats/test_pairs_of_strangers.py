@@ -86,6 +86,9 @@ OF_CLASSES = [
     ("images/p{n}", "masks/{name}_p{n}"),
     ("images/p{n}", "masks/mask_{name}_p{n}"),
     ("images/p{n}", "{name}_masks/p{n}"),
+    ("p{n}", "{name}_masks/p{n}"),
+    ("p{n}", "{name}/p{n}"),
+    ("images/p{n}", "images/{name}_masks/p{n}"),
     ("images/p{n}", "masks/{name}_mask/p{n}"),
     ("p{n}", "p{n}_{name}"),
     ("p{n}", "p{n}.{name}"),
@@ -215,6 +218,7 @@ AGAIN = [
     ("p{n}/images/p{n}", "p{n}/masks/{name}/heart", ("anna", "bernd")),
     ("p{n}/image", "p{n}/seg/{name}", ("gt", "pred")),
     ("p{n}/image", "p{n}/{name}", ("heart", "prediction")),
+    ("p{n}", "{name}/p{n}", ("anna", "bernd")),
 ]
 
 
@@ -228,6 +232,24 @@ def test_what_was_drawn_again_is_of_no_class(
             mask(tmp_path / f"{drawn.format(n=n, name=name)}.png", n, "heart")
     with pytest.raises(ValueError, match="expected"):
         converters.read(tmp_path, subset="train")
+
+
+@pytest.mark.parametrize("drawn", ["images/p{n}", "p{n}"])
+@pytest.mark.parametrize("inner", [10, 8, 3])
+def test_a_class_may_lie_in_another(drawn: str, inner: int, tmp_path: Path) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"{drawn.format(n=n)}.png", n)
+        for name, radius in (("disc", 11), ("cup", inner)):
+            path = tmp_path / f"{name}_masks/p{n}.png"
+            path.parent.mkdir(exist_ok=True)
+            plane = cv2.circle(np.zeros(SIZE, np.uint8), (12 + n, 11), radius, 255, -1)
+            assert cv2.imwrite(str(path), plane)
+    if inner == 10:  # as alike as what two people draw
+        with pytest.raises(ValueError, match="expected"):
+            converters.read(tmp_path, subset="train")
+        return
+    for sample in converters.read(tmp_path, subset="train"):
+        assert sorted(found.label for found in sample.instances) == ["cup", "disc"]
 
 
 def test_classes_whose_masks_hardly_differ_are_said(tmp_path: Path) -> None:
