@@ -14,15 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import one_line
-from converters.formats.mask_folders.nnunet_writing import DATASET
 from fusion.interchange.files.content import (
-    array_names,
     is_called_as_image,
     names_inside,
-    nearest_file,
     place_inside,
 )
-from fusion.interchange.files.stated_names import NAMES, read_stated
+from fusion.interchange.files.npz import heads_in, is_of_python, names_in, read_stack, stacks_in
+from fusion.interchange.files.stated_names import find_stated, read_stated
 from fusion.interchange.files.written import KnownImages, match_files
 
 PLANES, LOGITS = "probabilities", "logits"
@@ -33,7 +31,7 @@ _BROKEN = (
     *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
     *(RuntimeError, MemoryError, TypeError, tokenize.TokenError, SyntaxError),
 )
-_NAMED = "numpy.savez('predictions.npz', **dict(zip(names, arrays))) gives them names"
+_NAMED = "numpy.savez('predictions.npz', probabilities=arrays, images=names) gives them names"
 # Of objects' numbers: pieces that each is in, at most; the shares of them that lie next to nothing,
 # and of the numbers up to the highest that there are, at least.
 _PIECES, _BESIDE_NOTHING, _DENSE = 1.5, 0.8, 0.4
@@ -46,13 +44,34 @@ class ArrayOf:
     Attributes:
         path: of the file.
         name: in a NPZ of several images; "" where the file is of the image alone.
+        place: in a stack of so many, and how many these are; None where it is none.
     """
 
     path: Path
     name: str = ""
+    place: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         return f"{self.path}, '{self.name}'" if self.name else str(self.path)
+
+    def read(self, preferred: str = PLANES) -> Array:
+        """Return the array; nothing in the file is run.
+
+        Args:
+            preferred: the name of it where it is one of several.
+
+        Raises:
+            ValueError: a damaged file, none or several such arrays, or one of other than numbers.
+        """
+        if self.place is None:
+            return read_array(self.path, self.name, preferred)
+        number, count = self.place
+        name = _only(self.path, stacks_in(self.path, count), preferred)
+        try:
+            values = read_stack(self.path, name)
+        except _BROKEN as error:
+            raise _broken(self.path, error) from None
+        return _checked(self.path, values[number])
 
 
 def match_arrays(folder: Path, arrays: Sequence[Path], known: KnownImages) -> dict[str, ArrayOf]:
@@ -74,17 +93,37 @@ def match_arrays(folder: Path, arrays: Sequence[Path], known: KnownImages) -> di
             _check_names(path)
     files = {key: ArrayOf(path) for key, path in match_files(folder, alone, known).items()}
     for path, names in several.items():
-        inside = {place_inside(path, name): name for name in names}
-        for key, place in match_files(path, inside, known, "array").items():
+        places = [place_inside(path, name) for name in names]
+        inside = dict(zip(places, _arrays_of(path, names), strict=True))
+        for key, place in match_files(path, places, known, "array").items():
             if key in files:
                 raise ValueError(f"{path}: expected one array of '{key}', found {files[key]} too")
-            files[key] = ArrayOf(path, inside[place])
+            files[key] = inside[place]
     return files
+
+
+def _arrays_of(path: Path, names: Sequence[str]) -> list[ArrayOf]:
+    """The arrays of images that a NPZ calls so, each by itself or in a stack of all."""
+    if set(names) <= set(names_in(path)):
+        return [ArrayOf(path, name) for name in names]
+    count = len(names)
+    if not stacks_in(path, count):
+        shapes = ", ".join(f"{n} {h.shape}" for n, h in heads_in(path).items() if not h.is_list)
+        raise ValueError(
+            f"{path}: expected arrays of {count} images, as many as it names, found {shapes:.80}"
+        )
+    return [ArrayOf(path, name, (number, count)) for number, name in enumerate(names)]
 
 
 def _check_names(path: Path) -> None:
     """Say what to do with a file of several images that have no names, or unknown ones."""
-    names = array_names(path)
+    heads = heads_in(path)
+    if name := is_of_python(heads):
+        raise ValueError(
+            f"{path}: expected the images' names as texts, found objects of Python in '{name}', "
+            "which are not read: numpy.array(names, dtype=str) makes texts of them"
+        )
+    names = _of_numbers(path)
     if len(names) > 1 and not {PLANES, LOGITS} & set(names):
         raise ValueError(
             f"{path}: expected arrays that are called as images of the data set are, found "
@@ -119,19 +158,34 @@ def read_array(path: Path, name: str = "", preferred: str = PLANES) -> Array:
             if isinstance(content, np.ndarray):
                 values: Array = content
             else:
-                values = np.asarray(content[name or _only(path, content.files, preferred)])
+                values = np.asarray(content[name or _only(path, _of_numbers(path), preferred)])
     except KeyError:
         raise ValueError(f"{path}: expected an array '{name}', found none") from None
     except _BROKEN as error:
-        if str(error).startswith(str(path)):
-            raise
-        what = one_line(error)
-        if "allow_pickle" in what:
-            what = "objects of Python, which are not read: numpy.savez writes arrays alone"
-        raise ValueError(f"{path}: expected arrays of numpy, found: {what}") from None
+        raise _broken(path, error) from None
+    return _checked(path, values)
+
+
+def _broken(path: Path, error: Exception) -> ValueError:
+    """What to say of a file that numpy cannot read."""
+    what = one_line(error)
+    if what.startswith(str(path)):
+        return ValueError(what)
+    if "allow_pickle" in what:
+        what = "objects of Python, which are not read: numpy.savez writes arrays alone"
+    return ValueError(f"{path}: expected arrays of numpy, found: {what}")
+
+
+def _checked(path: Path, values: Array) -> Array:
     if values.dtype.kind not in "bfiu":
         raise ValueError(f"{path}: expected probabilities, found {values.dtype}")
     return values
+
+
+def _of_numbers(path: Path) -> list[str]:
+    """The names of a NPZ's arrays, without those that are texts beside them."""
+    heads = heads_in(path)
+    return [name for name in names_in(path) if name not in heads or not heads[name].is_list]
 
 
 def _only(path: Path, names: Sequence[str], preferred: str) -> str:
@@ -164,13 +218,13 @@ def are_maps(folder: Path, files: Collection[ArrayOf], known: KnownImages) -> bo
     Raises:
         ValueError: names of classes that are broken, or not those of all files.
     """
-    stated = nearest_file(folder, [file.path for file in files], (NAMES, DATASET))
+    stated = find_stated(folder, [file.path for file in files])
     planes = [own for _, own in read_stated(stated) if own != (0,)] if stated else known.labels
     if len(planes) == 1 < len(known.labels):
         return False  # a plane of the class that is named
     for file in files:
         try:
-            values = one_plane(read_array(file.path, file.name))
+            values = one_plane(file.read())
         except ValueError:
             continue  # told when it is read
         if values is None or values.dtype.kind not in "iu":

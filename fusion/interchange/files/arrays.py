@@ -1,7 +1,8 @@
 """Arrays of numpy, one an image, as who has written a network's outputs by himself has them.
 
     FOLDER/NAME.npy, FOLDER/NAME.npz    probabilities (C, H, W), (H, W, C), or (H, W) of one class
-    FILE.npz, FOLDER/FILE.npz           an array of each image, called as the image is
+    FILE.npz, FOLDER/FILE.npz           an array of each image, called as the image is; or a stack
+                                        of all and the images' names, and maybe `classes`
     FOLDER/classes.txt                  (optional) the C classes, a line each
 
 Without names these are the data set's own classes in their order, or these after a first plane
@@ -24,9 +25,8 @@ import numpy.typing as npt
 from converters.formats.mask_folders.nnunet_writing import DATASET
 from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
-from fusion.interchange.files.array_files import LOGITS, PLANES, Array, ArrayOf, read_array
-from fusion.interchange.files.content import nearest_file
-from fusion.interchange.files.stated_names import BACKGROUND, NAMES, read_stated
+from fusion.interchange.files.array_files import LOGITS, PLANES, Array, ArrayOf
+from fusion.interchange.files.stated_names import BACKGROUND, NAMES, find_stated, read_stated
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
 from fusion.types import Prediction
 
@@ -90,7 +90,7 @@ def _classes(
 
     A plane of the background may be before them.
     """
-    path = nearest_file(folder, arrays, (NAMES, DATASET))
+    path = find_stated(folder, arrays)
     if path is None:
         where = arrays[0] if len(arrays) == 1 else folder
         note(
@@ -111,7 +111,7 @@ def _are_masks(files: Iterable[ArrayOf]) -> bool | None:
     """
     for file in files:
         try:
-            values = read_array(file.path, file.name)
+            values = file.read()
         except ValueError:
             continue  # told when it is read
         if values.dtype.kind not in "iu":
@@ -161,6 +161,14 @@ def _check_range(path: ArrayOf, values: Array, activation: Activation | None) ->
         raise ValueError(
             f"{path}: expected probabilities from 0 to 1, found {low:g} to {high:g}: {hint}"
         )
+    if activation == "sigmoid" and len(values) > 1 and high <= 0:
+        # Of log_softmax the exponentials add up to 1.
+        total = np.exp(values.astype(np.float64)).sum(axis=0)
+        if np.abs(total - 1).max() <= _ROUNDED:
+            raise ValueError(
+                f"{path}: expected logits, each class by itself, found logarithms of probabilities "
+                "that add up to 1 (log_softmax): --activation softmax makes these of them"
+            )
     if activation is not None and 0 <= low < high <= 1:
         raise ValueError(
             f"{path}: expected logits, of which --activation {activation} makes probabilities, "
@@ -171,7 +179,7 @@ def _check_range(path: ArrayOf, values: Array, activation: Activation | None) ->
 def _stacked(path: ArrayOf, count: int, activation: Activation | None) -> Array:
     """Return the planes of a file, (count or one more, H, W)."""
     preferred = PLANES if activation is None else LOGITS
-    values = read_array(path.path, path.name, preferred)
+    values = path.read(preferred)
     found = values.shape
     if values.ndim == 4 and values.shape[0] == 1:
         values = values[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from converters.files.images import is_image
 from converters.formats.coco.files import head_of_results
 from converters.formats.rle_table.options import OPTIONS, read_options
 from converters.formats.rle_table.table import Table
+from fusion.interchange.files.npz import names_in, texts_in
 from fusion.interchange.files.written import KnownImages, names_of_file
 
 TABLES = (".csv", ".tsv")
@@ -103,22 +103,15 @@ def is_called_as_image(folder: Path, path: Path, known: KnownImages) -> bool:
     return any(name in known.stems for name in names_of_file(folder, path))
 
 
-def array_names(path: Path) -> list[str]:
-    """Return the names of a NPZ's arrays; of another file, or a damaged one, none."""
-    if path.suffix.lower() != ".npz":
-        return []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
-        return []
+def names_inside(path: Path, known: KnownImages) -> tuple[str, ...]:
+    """Return what a NPZ calls its images where it calls some as they are called; else nothing.
 
-
-def names_inside(path: Path, known: KnownImages) -> list[str]:
-    """Return the names of a NPZ's arrays where some are called as images are; else none."""
-    names = array_names(path)
-    called = (is_called_as_image(path, place_inside(path, name), known) for name in names)
-    return names if any(called) else []
+    These are the names of its arrays, or the texts beside a stack of all.
+    """
+    for names in (tuple(names_in(path)), *texts_in(path).values()):
+        if any(is_called_as_image(path, place_inside(path, name), known) for name in names):
+            return names
+    return ()
 
 
 def place_inside(path: Path, name: str) -> Path:

@@ -25,7 +25,7 @@ region a pixel, or such that lie in each other. Source: nnU-Net v2, `export_pred
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +38,13 @@ from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
 from fusion.interchange.files.array_files import PLANES, ArrayOf, one_plane, read_array
 from fusion.interchange.files.arrays import of_planes
-from fusion.interchange.files.content import nearest_file
-from fusion.interchange.files.stated_names import BACKGROUND, NAMES, read_stated
+from fusion.interchange.files.stated_names import (
+    BACKGROUND,
+    NAMES,
+    find_stated,
+    is_list,
+    read_stated,
+)
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
@@ -65,9 +70,9 @@ def choose_maps(folder: Path, found: Sequence[Path]) -> list[Path]:
     return [path for path in found if path.parent != folder / _POSTPROCESSED]
 
 
-def _description(folder: Path, maps: Iterable[Path]) -> Path | None:
+def _description(folder: Path, maps: Collection[Path]) -> Path | None:
     """What names the classes: near the maps, or in the folder that their fold was trained in."""
-    if own := nearest_file(folder, maps, (DATASET, NAMES)):
+    if own := find_stated(folder, maps, first=DATASET):
         return own
     above = folder.parent if folder.name == _VALIDATION else folder
     trained = above.parent / DATASET
@@ -164,7 +169,7 @@ def read_map(path: Map, size_hw: tuple[int, int] | None) -> npt.NDArray[np.gener
 
 
 def _map_of_array(path: ArrayOf, size_hw: tuple[int, int] | None) -> npt.NDArray[np.generic]:
-    values = read_array(path.path, path.name)
+    values = path.read()
     found = one_plane(values)
     if found is None or found.dtype.kind not in "iu":
         raise ValueError(
@@ -221,7 +226,7 @@ def _planes(
         own = dict(enumerate(map(known.labels.canonical, known.numbers.values()), first))
         return [(label, (number,)) for number, label in ({0: None} | own).items()]
     listed = read_stated(path)
-    if path.name == NAMES and listed[0][1] != (0,):
+    if is_list(path) and listed[0][1] != (0,):
         # What is of no class has a plane of probabilities, too.
         listed = [(BACKGROUND, (0,)), *listed]
     found: Planes = [(known.labels.canonical(name), numbers) for name, numbers in listed]

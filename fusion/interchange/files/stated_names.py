@@ -1,16 +1,20 @@
-"""The classes that lie beside predictions: in `classes.txt`, or in nnU-Net's `dataset.json`.
+"""The classes that are named beside predictions, in one of these.
 
 classes.txt      a class a line; the first is number 1 of index maps, or 0 where it is `background`
-dataset.json     `labels`: name -> number, or -> numbers where a class is a region
+dataset.json     nnU-Net's, `labels`: name -> number, or -> numbers where a class is a region
+FILE.npz         with the predictions, in an array `classes` of texts, as in `classes.txt`
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from converters.files.json_files import load_json
-from converters.formats.mask_folders.nnunet_writing import IGNORE
+from converters.formats.mask_folders.nnunet_writing import DATASET, IGNORE
 from converters.formats.yolo.config import listed_names
+from fusion.interchange.files.content import nearest_file
+from fusion.interchange.files.npz import SUFFIX, classes_in
 
 NAMES = "classes.txt"
 BACKGROUND = "background"
@@ -18,17 +22,47 @@ Stated = list[tuple[str, tuple[int, ...]]]
 """Names with their numbers in index maps, in the order of planes."""
 
 
+def find_stated(folder: Path, paths: Collection[Path], first: str = NAMES) -> Path | None:
+    """Return the file that names the classes of predictions; None where none does.
+
+    Args:
+        folder: beyond which nobody looks.
+        paths: of the predictions.
+        first: the name of the file that counts where there are both.
+
+    Raises:
+        ValueError: it is another one for some of them.
+    """
+    names = sorted((NAMES, DATASET), key=lambda name: name != first)
+    if (beside := nearest_file(folder, paths, names)) is not None:
+        return beside
+    inside = {path: classes_in(path) for path in sorted(set(paths))}
+    stated = next((path for path, own in inside.items() if own), None)
+    for path, own in inside.items() if stated else ():
+        if stated and own != inside[stated]:
+            wanted, found = ", ".join(inside[stated]), ", ".join(own) or "none"
+            raise ValueError(
+                f"{path}: expected the classes that {stated} names, {wanted:.80}, found {found:.80}"
+            )
+    return stated
+
+
+def is_list(path: Path) -> bool:
+    """Tell whether a file of classes has these one after the other, without numbers."""
+    return path.name != DATASET
+
+
 def read_stated(path: Path) -> Stated:
     """Return the classes that a file states.
 
     Args:
-        path: of a `classes.txt` or a `dataset.json`.
+        path: of a `classes.txt` or a `dataset.json`, or a NPZ with them.
 
     Raises:
         ValueError: a broken file, or one without classes.
     """
-    if path.name == NAMES:
-        names = listed_names(path)
+    if is_list(path):
+        names = classes_in(path) if path.suffix.lower() == SUFFIX else listed_names(path)
         if not names:
             raise ValueError(f"{path}: expected classes, one a line, found none")
         first = 0 if names[0].casefold() == BACKGROUND else 1

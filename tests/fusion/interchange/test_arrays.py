@@ -447,3 +447,121 @@ def test_names_beside_maps_are_those_of_their_probabilities(
     (tmp_path / "classes.txt").write_text("\n")
     with pytest.raises(ValueError, match=r"classes\.txt: expected classes, one a line, found none"):
         opened(tmp_path, known, [])
+
+
+def save_stack(path: Path, **arrays: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("names", [["one.png", "set/b/two.png"], ["one", "two"]])
+@pytest.mark.parametrize("text", [str, bytes])
+@pytest.mark.parametrize("stacked", ["preds", "probabilities"])
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_stack_has_the_names_of_its_images_beside_it(
+    names: list[str],
+    text: type,
+    stacked: str,
+    is_folder: bool,
+    known: KnownImages,
+    tmp_path: Path,
+) -> None:
+    ids = np.array([n.encode() if text is bytes else n for n in names])
+    path = save_stack(
+        tmp_path / "oof/all.npz", **{stacked: np.stack([planes(), planes() * 0]), "ids": ids}
+    )
+    found = opened(path.parent if is_folder else path, known, [])
+    assert sorted(found.keys) == ["a/one", "b/two"]
+    first, second = found.predict("a/one"), found.predict("b/two")
+    np.testing.assert_array_equal(first.binary("cup").full(SIZE_HW), planes()[0] > 0.5)
+    assert not second.binary("cup").full(SIZE_HW).any()
+
+
+def test_a_stack_of_numbers_has_the_names_of_its_images_and_classes(
+    known: KnownImages, tmp_path: Path
+) -> None:
+    numbers = np.zeros((2, *SIZE_HW), np.int64)
+    numbers[1, :10] = 1
+    path = save_stack(
+        tmp_path / "maps.npz",
+        pred=numbers,
+        image=np.array(["one", "two"]),
+        class_names=np.array(["background", "fork", "cup"]),
+    )
+    found = opened(path, known, [])
+    assert found.form == "index maps"
+    prediction = found.predict("b/two")
+    np.testing.assert_array_equal(prediction.binary("fork").full(SIZE_HW), numbers[1] == 1)
+    assert not prediction.binary("cup").full(SIZE_HW).any()
+
+
+def test_arrays_may_name_their_classes(known: KnownImages, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_stack(
+            tmp_path / f"{name}.npz", probabilities=planes(), classes=np.array(["fork", "mug"])
+        )
+    said: list[str] = []
+    prediction = opened(tmp_path, known, said).predict("a/one")
+    assert said == []
+    np.testing.assert_array_equal(prediction.binary("fork").full(SIZE_HW), planes()[0] > 0.5)
+    save_stack(tmp_path / "two.npz", probabilities=planes(), classes=np.array(["mug", "fork"]))
+    with pytest.raises(ValueError, match=r"two\.npz: expected the classes that .*one\.npz names"):
+        opened(tmp_path, known, said)
+    # What lies beside counts.
+    (tmp_path / "classes.txt").write_text("cup\nfork\n")
+    prediction = opened(tmp_path, known, said).predict("b/two")
+    np.testing.assert_array_equal(prediction.binary("cup").full(SIZE_HW), planes()[0] > 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"p": np.stack([planes()] * 3), "ids": np.array(["one", "two"])},
+            r"expected arrays of 2 images, as many as it names, found p \(3, 2, 40, 60\)",
+        ),
+        (
+            {"p": np.stack([planes()] * 2), "ids": np.array(["one", "one"])},
+            "expected one array of 'a/one'",
+        ),
+        (
+            {"p": np.stack([planes()] * 2), "ids": np.array(["one", "three"])},
+            "three: expected an array called as an image of the data set is",
+        ),
+        (
+            {"p": np.stack([planes()] * 2), "ids": np.array(["one", "two"], dtype=object)},
+            r"found objects of Python in 'ids', .* numpy\.array\(names, dtype=str\)",
+        ),
+        (
+            {"p": np.stack([planes()] * 2), "ids": np.array(["three", "four"])},
+            "found a stack of them without names",
+        ),
+        (
+            {
+                "p": np.stack([planes()] * 2),
+                "truth": np.stack([planes()] * 2),
+                "ids": np.array(["one", "two"]),
+            },
+            "expected one array, or 'probabilities', found p, truth",
+        ),
+    ],
+)
+def test_a_stack_that_nobody_can_tell_apart_is_refused(
+    arrays: dict[str, Any], message: str, known: KnownImages, tmp_path: Path
+) -> None:
+    path = save_stack(tmp_path / "all.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        opened(path, known, []).predict("a/one")
+
+
+def test_logarithms_of_probabilities_are_no_logits_of_single_classes(
+    known: KnownImages, tmp_path: Path
+) -> None:
+    logits = with_background(planes()) * 9 - 4
+    total = np.exp(logits).sum(axis=0)
+    np.save(tmp_path / "one.npy", logits - np.log(total))
+    with pytest.raises(ValueError, match=r"log_softmax.*--activation softmax"):
+        opened(tmp_path, known, [], "sigmoid")
+    mask = opened(tmp_path, known, [], "softmax").predict("a/one").binary("cup").full(SIZE_HW)
+    np.testing.assert_array_equal(mask, (np.exp(logits) / total)[1] > 0.5)
