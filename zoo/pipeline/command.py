@@ -24,7 +24,6 @@ from zoo.pipeline.pipeline import KIND as PIPELINE
 from zoo.pipeline.pipeline import RECIPE, Pipeline, check_folder, is_pipeline, open_data
 from zoo.pipeline.recipe import KIND, Recipe
 from zoo.pipeline.record import ASIDE, LOGS, Digests, History
-from zoo.pipeline.steps import SPLIT
 from zoo.pipeline.storage.holdings import (
     Held,
     clear_pipelines,
@@ -32,12 +31,13 @@ from zoo.pipeline.storage.holdings import (
     describe_place,
 )
 from zoo.pipeline.storage.transfer import Place as CommonPlace
+from zoo.pipeline.survey.facts import SPLIT
 from zoo.pipeline.transfers import clear_places
 from zoo.source import DataSource
 from zoo.tracking.alerts import gpus_of
 
 if TYPE_CHECKING:
-    from zoo.pipeline.plan import DataProfile
+    from zoo.pipeline.survey.profile import DataProfile
 
 # Step -> those of its lines that are told at the end; the others are in its log.
 _TELLING = {
@@ -349,8 +349,9 @@ def _plan(
     data: DataSource, given: PlanOptions, say: Callable[[str], None]
 ) -> tuple[Recipe, DataProfile]:
     # Late: PyTorch takes its time, and a recipe that is there needs none.
-    from zoo.pipeline.plan import look, plan
-    from zoo.pipeline.rates import Machine
+    from zoo.pipeline.plan import plan
+    from zoo.pipeline.survey.profile import look
+    from zoo.pipeline.survey.rates import Machine
 
     machine = Machine.parse(given.machine) if given.machine else Machine.here()
     profile = look(data, given.test, given.group_by).scaled(given.images)
@@ -368,7 +369,7 @@ def _plan(
     }
     by, encoder = given.group_by, _encoder(given)
     recipe = plan(data, profile, machine, given.hours, by, encoder, **keys)
-    for name, model in recipe.models.items():
+    for name, model in recipe.all_models.items():
         told = f", {duration(3600 * model.hours)} in all" if model.hours is not None else ""
         say(f"planned: {name} {model.config} {' '.join(model.words())}{told}")
     return recipe, profile
@@ -377,8 +378,8 @@ def _plan(
 def _forecast(pipeline: Pipeline, given: PlanOptions, profile: DataProfile | None) -> list[str]:
     """Return what a recipe takes on a machine, and what moves for it where no disk is shared."""
     from zoo.pipeline.forecast import forecast
-    from zoo.pipeline.plan import look
-    from zoo.pipeline.rates import Machine
+    from zoo.pipeline.survey.profile import look
+    from zoo.pipeline.survey.rates import Machine
 
     recipe = pipeline.recipe
     if recipe.data is None:

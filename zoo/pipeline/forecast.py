@@ -15,11 +15,12 @@ from zoo.families.outlines import build_outline, load_outline
 from zoo.pipeline.display import duration
 from zoo.pipeline.head import needed_results
 from zoo.pipeline.pipeline import Pipeline
-from zoo.pipeline.plan import ANSWERING, DataProfile
-from zoo.pipeline.rates import PREDICTION, START, Machine, cost_of
+from zoo.pipeline.plan import ANSWERING
 from zoo.pipeline.recipe import ModelPlan
 from zoo.pipeline.record import files_of
 from zoo.pipeline.steps import Step
+from zoo.pipeline.survey.profile import DataProfile
+from zoo.pipeline.survey.rates import PREDICTION, START, Machine, cost_of
 from zoo.source import DataSource
 
 # A run's files in weights of four bytes: the last, the best, and what training goes on from, with

@@ -26,7 +26,8 @@ from zoo.pipeline.display import Lines, LiveTable, duration
 from zoo.pipeline.execution import Outcome, Place, execute
 from zoo.pipeline.recipe import Recipe
 from zoo.pipeline.record import Digests, History
-from zoo.pipeline.steps import Builder, DataFacts, Step
+from zoo.pipeline.steps import Builder, Step
+from zoo.pipeline.survey.facts import DataFacts, look_at_test
 from zoo.source import DataSource
 
 RECIPE, KIND = "recipe.yaml", "pipeline"
@@ -243,20 +244,6 @@ def _check_crops(recipe: Recipe, labels: LabelSpace) -> None:
             chosen_classes(stage.crop, labels)
         except ValueError as error:
             raise ValueError(f"second stage '{name}': {error}") from None
-
-
-def look_at_test(data: DataSource, test: Path | None) -> tuple[DataFacts, int]:
-    """Return which images are to be answered, and how many.
-
-    Args:
-        data: the data set.
-        test: a folder of its own; None takes the data set's test part.
-    """
-    source = data if test is None else DataSource.open(test)
-    part = "test" if test is None or source.format == "images" else "all"
-    samples = data.scan_test(data.classes) if test is None else source.scan(data.classes, part)[0]
-    is_annotated = any(sample.instances for sample in samples)
-    return DataFacts(bool(samples), is_annotated, data.format, part), len(samples)
 
 
 def open_data(recipe: Recipe) -> DataSource:

@@ -8,19 +8,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from converters.splits.grouping import group_by
 from converters.splits.split import Split
-from converters.tables.sample_tables import tables_beside
 from zoo.config import load_config
 from zoo.families import load_family, usual_config
 from zoo.families.encoders import build_encoder
-from zoo.pipeline.pipeline import look_at_test
-from zoo.pipeline.rates import PREDICTION, START, Cost, Machine, cost_of
-from zoo.pipeline.recipe import ModelPlan, Recipe, SplitPlan
-from zoo.pipeline.steps import SPLIT, DataFacts
+from zoo.pipeline.recipe import ModelPlan, Recipe, SplitPlan, StagePlan
+from zoo.pipeline.survey.closeup import Closeup
+from zoo.pipeline.survey.facts import SPLIT
+from zoo.pipeline.survey.profile import LEAST, DataProfile
+from zoo.pipeline.survey.rates import PREDICTION, START, Cost, Machine, cost_of
 from zoo.progress import note
 from zoo.run_files.checkpoints import is_weight_file
 from zoo.runs.memory import USABLE
@@ -30,13 +28,6 @@ from zoo.source import DataSource
 HOURS = 0.5
 # Part of the time that trainings are planned for: estimates are what they are.
 _PLANNED = 0.75
-# Of objects whose size decides an image's: all but the smallest tenth; and their least side as a
-# network sees it.
-_SMALLEST, _LEAST_SIDE = 0.1, 10
-_MULTIPLE = 64
-# Largest sides that a network sees, without a GPU and with one.
-_LARGEST_CPU, _LARGEST_GPU = 384, 1024
-_LEAST = 256
 _FEWEST_EPOCHS, _MOST_EPOCHS = 8, 200
 # Seconds for each image in fitting, fusing, checking, and reports.
 ANSWERING = 1.2
@@ -49,117 +40,9 @@ _YOLO_STEPS = 240
 # Of images that are many an FPN whose encoder has learned already is seen so seldom that what it
 # still learns is worth more than a second network of pixels (docs/results.md).
 _FEW_EPOCHS, _TWICE = 20, 2.0
-# Samples whose objects are measured.
-_LOOKED_AT = 200
-
-
-@dataclass(frozen=True)
-class DataProfile:
-    """What of a data set decides a plan.
-
-    Attributes:
-        images: to learn from.
-        patients: they are of; an image of nobody known counts as its own.
-        test_images: to be answered.
-        side: longer side of an image in pixels, half of them are larger.
-        least: side of objects, to the image's longer side, that nine of ten objects exceed.
-        repeated: objects beyond the first of their class in an image, to all objects.
-        objects: that can be learned from.
-        classes: their number.
-        exclusive: whether a pixel has one label.
-        facts: which steps there are.
-        unknown: images of nobody known.
-        scale: how many times as many images are meant as there are.
-    """
-
-    images: int
-    patients: int
-    test_images: int
-    side: int
-    least: float
-    repeated: float
-    objects: int
-    classes: int
-    exclusive: bool
-    facts: DataFacts
-    unknown: int = 0
-    scale: float = 1.0
-
-    def scaled(self, images: int) -> DataProfile:
-        """Return the same of a larger data set, for a plan on paper.
-
-        Args:
-            images: to learn from; 0 for those that there are.
-        """
-        if not images:
-            return self
-        scale = images / self.images
-        counts = (round(scale * n) for n in (self.patients, self.test_images, self.objects))
-        patients, tested, objects = counts
-        return replace(
-            self,
-            images=images,
-            patients=max(2, patients),
-            test_images=tested,
-            objects=objects,
-            scale=scale,
-        )
-
-    def describe(self) -> str:
-        """Return it as a line."""
-        repeated = f", {self.repeated:.0%} further objects of a class" if self.repeated else ""
-        return (
-            f"{self.images} images of {self.patients} patients, {self.test_images} to answer, "
-            f"{self.side} pixels, {self.objects} objects of {self.classes} classes, small objects "
-            f"{self.least:.1%} of the image's side{repeated}"
-        )
-
-
-def look(data: DataSource, test: Path | None = None, by: str = "") -> DataProfile:
-    """Return what of a data set decides a plan.
-
-    Args:
-        data: the data set, with the classes that are asked for.
-        by: whose an image is, as `zoo split --group-by` takes it.
-        test: a folder whose images are to be answered instead of its own test part.
-
-    Raises:
-        ValueError: nothing to learn from.
-    """
-    labels = data.classes
-    own = data.path / SPLIT
-    # What the folds that it brings know of patients counts.
-    known = data.of_split(own) if own.is_file() else data
-    samples = [sample for sample in known.read(labels) if sample.instances]
-    if not samples:
-        raise ValueError(f"{data.path}: expected annotated images, found none")
-    if by:
-        samples = group_by(samples, by, tables_beside(data.path))
-    facts, tested = look_at_test(data, test)
-    step = max(1, len(samples) // _LOOKED_AT)
-    sides: list[float] = []
-    objects = further = 0
-    for sample in samples[::step]:
-        longest = max(sample.size_hw)
-        for instance in sample.instances:
-            left, top, right, bottom = instance.geometry.bounds
-            sides.append(max(right - left, bottom - top, 1) / longest)
-        objects += len(sample.labels)
-        further += len(sample.labels) - len(set(sample.labels))
-    ordered = sorted(sides)
-    return DataProfile(
-        len(samples),
-        len({sample.patient for sample in samples}),
-        tested,
-        int(median(max(sample.size_hw) for sample in samples)),
-        ordered[int(_SMALLEST * len(ordered))],
-        further / objects,
-        round(objects * len(samples) / len(samples[::step])),
-        len(labels),
-        labels.exclusive is not None,
-        facts,
-        sum(not sample.group for sample in samples),
-    )
+# What sees some classes larger is worth so much of a network's time (docs/results.md); its crops'
+# sides are multiples.
+_OF_CLOSEUP, _OF_CROPS = 1.0, 32
 
 
 def plan(
@@ -217,6 +100,7 @@ def plan(
             dearest = max(parts, key=lambda part: part.cost.seconds)
             note(f"plan: no time for {dearest.name}: give more --hours")
             parts.remove(dearest)
+    stages: dict[str, StagePlan] = {}
     if not machine.gpus:
         if "encoder_weights" in changes and (rest := _without_upernet(parts, models)):
             note("plan: images are many for the time: fpn has upernet's part of it, too")
@@ -225,8 +109,53 @@ def plan(
         learnt = _learnt(profile, folds)
         parts = [weigh(part, batch=_batch(models[part.name], learnt)) for part in parts]
         models = _models(profile, machine, parts, folds, limit)
+        if profile.closeup is not None and _FIRST in models:
+            closer = weigh(_closer(profile.closeup, changes))
+            together = _models(profile, machine, [*parts, closer], folds, limit)
+            closer = weigh(closer, batch=_batch(together[closer.name], learnt))
+            together = _models(profile, machine, [*parts, closer], folds, limit)
+            if _has_time(together, profile):
+                models, stages = _stages(together, profile.closeup)
+                note(f"plan: a second stage: {profile.closeup.describe()}")
     split = SplitPlan(file=str(own)) if fixed else SplitPlan(folds=folds, group_by=by)
-    return Recipe(data=str(data.path), split=split, models=models, hours=limit, **given)
+    return Recipe(
+        data=str(data.path),
+        split=split,
+        models=models,
+        second_stages=stages,
+        hours=limit,
+        **given,
+    )
+
+
+def _closer(closeup: Closeup, encoder: Mapping[str, Any]) -> Part:
+    """Return the network that sees some classes larger, on crops."""
+    _, family, changes = _FPN
+    config = usual_config(family, has_gpu=False)
+    return Part(
+        _CLOSEUP, family, config, {**changes, **encoder}, share=_OF_CLOSEUP, closeup=closeup
+    )
+
+
+def _has_time(models: Mapping[str, ModelPlan], profile: DataProfile) -> bool:
+    """Tell whether all have the time to learn; the first says where the second is to look."""
+    are_enough = all(_epochs(model) >= _FEWEST_EPOCHS for model in models.values())
+    shown = [models[name] for name in (_FIRST, "yolo") if name in models]
+    return are_enough and all(_steps(model, profile) >= _YOLO_STEPS for model in shown)
+
+
+def _stages(
+    models: Mapping[str, ModelPlan], closeup: Closeup
+) -> tuple[dict[str, ModelPlan], dict[str, StagePlan]]:
+    """Take the second stage out of all models."""
+    first = {name: model for name, model in models.items() if name != _CLOSEUP}
+    stage = StagePlan(
+        **models[_CLOSEUP].model_dump(),
+        of=_FIRST,
+        crop=closeup.classes,
+        margin=closeup.margin,
+    )
+    return first, {_CLOSEUP: stage}
 
 
 def _without_upernet(parts: Sequence[Part], models: Mapping[str, ModelPlan]) -> list[Part]:
@@ -290,6 +219,8 @@ _FPN: _Kind = (
     "smp",
     {"architecture": "fpn", "options": None, "optim": {"lr": 4e-3}},
 )
+# Where the second stage looks is what this one says.
+_FIRST, _CLOSEUP = _FPN[0], "closeup"
 # Small and from random weights it learns most in a few minutes, and beside an FPN whose encoder has
 # learned already it is worth more than another decoder on that (docs/results.md).
 _UPERNET: _Kind = ("upernet", "huggingface", {})
@@ -306,6 +237,7 @@ class Part:
         changes: of the config.
         cost: of training it.
         share: of the time, beside the other models' shares.
+        closeup: what it sees instead of whole images: a second stage.
     """
 
     name: str
@@ -314,6 +246,7 @@ class Part:
     changes: dict[str, Any]
     cost: Cost = _UNKNOWN
     share: float = 1.0
+    closeup: Closeup | None = None
 
 
 def _parts(profile: DataProfile, machine: Machine, encoder: Mapping[str, Any]) -> list[Part]:
@@ -346,22 +279,22 @@ def _weigh(
     """
     if batch and batch == part.changes.get("batch"):
         return part
-    largest = _LARGEST_GPU if machine.gpus else _LARGEST_CPU
-    # A GPU has the time for all that the images hold.
-    needed = profile.side if machine.gpus else _LEAST_SIDE / profile.least
-    wanted = max(_LEAST, min(needed, profile.side, largest))
-    size = min(largest, _MULTIPLE * math.ceil(wanted / _MULTIPLE))
+    size = profile.side_seen(bool(machine.gpus))
     while True:
-        placed = {"imgsz": size} if part.family == "yolo" else {"size": [size, size]}
+        placed: dict[str, Any] = {"size": [size, size]}
+        if part.closeup is not None:
+            placed = {"size": part.closeup.size_hw(size, _OF_CROPS)}
+        elif part.family == "yolo":
+            placed = {"imgsz": size}
         changes = {**part.changes, **placed}
         if not machine.gpus:
             # Few images make few steps: small batches make more of them.
             changes["batch"] = batch or max(2, min(_LARGEST_BATCH, profile.images // 8))
         words = ModelPlan(family=part.family, config=part.config, changes=changes).words()
         cost = cost_of(part.family, part.config, words, data, machine)
-        if not cost.memory or cost.memory <= USABLE * machine.memory or size <= _LEAST:
+        if not cost.memory or cost.memory <= USABLE * machine.memory or size <= LEAST:
             return replace(part, changes=changes, cost=cost)
-        size = max(_LEAST, size // 2)
+        size = max(LEAST, size // 2)
 
 
 def _models(

@@ -15,13 +15,14 @@ from converters.splits.split import GIVEN, Split
 from converters.strict_yaml import read_mapping
 from converters.tables.sample_tables import find_table, tables_beside
 from zoo.pipeline.recipe import REFINER, ModelPlan, Recipe, RefinerPlan, StagePlan, is_yaml
+from zoo.pipeline.survey.facts import SPLIT, DataFacts
 
 Word: TypeAlias = "str | Path | tuple[Word, ...]"
 """A word of a command: a path is known as such; words together are one, such as `init=PATH`."""
 Kind = Literal["light", "cpu", "device"]
 """What a step asks of a machine: a core, all cores, or a GPU (all cores where there is none)."""
 
-SPLIT, FUSION, SUBMISSION = "split.json", "fusion.yaml", "submission.csv"
+FUSION, SUBMISSION = "fusion.yaml", "submission.csv"
 FIRST, CHOICE, DATA = "round-0", "choice.json", "data"
 # Where a crop is written in the data set's own format, if that is not one of these.
 _CROPS = "coco"
@@ -92,25 +93,6 @@ def render(word: Word) -> str:
     ('init=runs/a', 'train')
     """
     return "".join(map(render, word)) if isinstance(word, tuple) else str(word)
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What of a data set decides which steps there are.
-
-    Attributes:
-        has_test: whether it has images to be answered.
-        is_annotated: whether the truth of those is known.
-        format: its format.
-        test_subset: which part of a test folder of its own is meant.
-        own_folds: how many folds it has itself, where its own are kept.
-    """
-
-    has_test: bool
-    is_annotated: bool
-    format: str = "handbone"
-    test_subset: str = "test"
-    own_folds: int = 1
 
 
 class Builder:

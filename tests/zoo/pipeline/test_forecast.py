@@ -12,8 +12,9 @@ from zoo.pipeline import command, forecast, pipeline
 from zoo.pipeline import plan as planning
 from zoo.pipeline.command import PlanOptions, run_command
 from zoo.pipeline.forecast import schedule
-from zoo.pipeline.rates import Cost
 from zoo.pipeline.steps import Step
+from zoo.pipeline.survey import profile
+from zoo.pipeline.survey.rates import Cost
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +94,7 @@ def test_images_to_answer_are_looked_at_once(folder, monkeypatch):
         calls.append(given)
         return look(*given)
 
-    for module in (pipeline, planning):
+    for module in (pipeline, profile):
         monkeypatch.setattr(module, "look_at_test", counted)
     monkeypatch.setattr(forecast, "_run_size", lambda *given: 1e7)
     assert told("data", machine="1xV100")

@@ -9,7 +9,8 @@ import pytest
 from zoo.pipeline.pipeline import KIND, RECIPE, Pipeline, check_folder
 from zoo.pipeline.recipe import Recipe
 from zoo.pipeline.record import Digests, History
-from zoo.pipeline.steps import Builder, DataFacts
+from zoo.pipeline.steps import Builder
+from zoo.pipeline.survey.facts import DataFacts
 
 pytestmark = pytest.mark.slow
 

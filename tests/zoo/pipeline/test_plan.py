@@ -13,9 +13,12 @@ from converters.types import Sample
 from zoo.phantom.config import PhantomConfig
 from zoo.phantom.tree import write_phantom
 from zoo.pipeline import plan as planning
-from zoo.pipeline.plan import DataProfile, look, plan
-from zoo.pipeline.rates import Cost, Machine
-from zoo.pipeline.steps import DataFacts
+from zoo.pipeline.plan import plan
+from zoo.pipeline.recipe import Recipe
+from zoo.pipeline.survey.closeup import Closeup
+from zoo.pipeline.survey.facts import DataFacts
+from zoo.pipeline.survey.profile import DataProfile, look
+from zoo.pipeline.survey.rates import Cost, Machine
 from zoo.source import DataSource
 
 FACTS = DataFacts(True, False)
@@ -97,6 +100,38 @@ def test_of_many_images_an_encoder_that_has_learned_sees_more(costs, monkeypatch
     assert list(plan(DATA, PROFILE, LAPTOP, 1, "", given).models) == ["upernet", "fpn", "yolo"]
     exclusive = plan(DATA, replace(many, exclusive=True), LAPTOP, 1, "", given)
     assert list(exclusive.models) == ["upernet", "fpn"]
+
+
+CLOSEUP = Closeup(("left", "right"), 60, 140, 480, 1000, 2.5)
+
+
+def test_thin_classes_have_a_second_stage(costs):
+    thin = replace(PROFILE, closeup=CLOSEUP)
+    plain, closer = (plan(DATA, profile, LAPTOP, 0.5) for profile in (PROFILE, thin))
+    assert plain.second_stages == {}
+    assert list(closer.models) == list(plain.models)
+    (stage,) = closer.second_stages.values()
+    assert (stage.of, stage.crop, stage.margin) == ("fpn", ("left", "right"), 60)
+    height, width = stage.changes["size"]
+    assert (height, width) == (96, 320)
+    assert stage.changes["batch"] >= 3
+    # It has its part of the time, and all together no more.
+    assert stage.changes["epochs"] >= 8
+    for name, model in closer.models.items():
+        assert model.changes["epochs"] < plain.models[name].changes["epochs"]
+    hours = hours_of(closer) + stage.hours
+    assert hours == pytest.approx(hours_of(plain), rel=0.1)
+    assert Recipe.model_validate(closer.model_dump()) == closer
+
+
+@pytest.mark.parametrize("hours", [0.1, 0.15])
+def test_without_the_time_nothing_is_seen_larger(costs, hours):
+    thin = replace(PROFILE, closeup=CLOSEUP)
+    assert plan(DATA, thin, LAPTOP, hours) == plan(DATA, PROFILE, LAPTOP, hours)
+
+
+def test_a_gpu_shows_the_whole_image_as_it_is(costs):
+    assert plan(DATA, replace(PROFILE, closeup=CLOSEUP), V100S, None).second_stages == {}
 
 
 def test_half_an_hour_is_usual_without_a_gpu(costs):

@@ -14,8 +14,8 @@ from zoo.pipeline import command
 from zoo.pipeline import plan as planning
 from zoo.pipeline.command import PlanOptions
 from zoo.pipeline.pipeline import KIND, RECIPE
-from zoo.pipeline.rates import Cost
 from zoo.pipeline.recipe import Recipe
+from zoo.pipeline.survey.rates import Cost
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,8 @@ from zoo.config import check_config
 from zoo.pipeline.execution import lacking
 from zoo.pipeline.pipeline import Pipeline, check_models
 from zoo.pipeline.recipe import KIND, Recipe
-from zoo.pipeline.steps import Builder, DataFacts
+from zoo.pipeline.steps import Builder
+from zoo.pipeline.survey.facts import DataFacts
 
 UNET = {"family": "smp", "config": "laptop"}
 ALL = {
