@@ -72,8 +72,9 @@ class LabelSpace:
             the other in an order of `PAINTED`. None: classes may share pixels.
 
     Raises:
-        ValueError: a name is empty or comes twice, a group holds an unknown or already grouped
-            class, an alias or the posture names an unknown class, or an unknown order.
+        ValueError: names are no tuple of texts, one is empty or comes twice, a group holds an
+            unknown or already grouped class, an alias or the posture names an unknown class, or an
+            unknown order.
 
     >>> LabelSpace.load("hand_bones").index["Pisiform"]
     26
@@ -93,6 +94,11 @@ class LabelSpace:
     def __post_init__(self) -> None:
         if not self.names:
             raise ValueError(f"label space '{self.name}': expected at least one class, found none")
+        are_texts = isinstance(self.names, tuple) and all(isinstance(n, str) for n in self.names)
+        if not are_texts:
+            raise ValueError(
+                f"label space '{self.name}': expected a tuple of texts, found {self.names!r:.80}"
+            )
         if not all(name.strip() for name in self.names):
             raise ValueError(f"label space '{self.name}': expected names of classes, found '' too")
         if len(set(self.names)) != len(self.names):
@@ -290,7 +296,7 @@ class Instance:
             equal. A sample keeps them apart: see `with_drawn`.
 
     Raises:
-        ValueError: an empty geometry, another type, or coordinates that are not finite.
+        ValueError: no name, an empty geometry, another type, or coordinates that are not finite.
     """
 
     label: str
@@ -298,6 +304,8 @@ class Instance:
     drawn: DrawnRings = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.label, str) and self.label):
+            raise ValueError(f"instance: expected the name of a class, found {self.label!r:.80}")
         if not isinstance(self.geometry, Polygon | MultiPolygon):
             found = type(self.geometry).__name__
             raise ValueError(f"'{self.label}': expected Polygon or MultiPolygon, found {found}")

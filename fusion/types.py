@@ -307,7 +307,7 @@ class Prediction:
     def __post_init__(self) -> None:
         if self.kind not in ("semantic", "instance"):
             raise ValueError(f"{self.key}: expected semantic or instance, found '{self.kind}'")
-        if min(self.size_hw) < 1:
+        if len(self.size_hw) != 2 or min(self.size_hw) < 1:
             raise ValueError(f"{self.key}: expected a positive size, found {self.size_hw}")
         for label, found in self.masks.items():
             scores = [score for score, _ in found]

@@ -19,6 +19,7 @@ from converters.files.json_files import load_json, read_json
 from converters.files.outputs import check_result, listing, real_place
 
 PROVENANCE = "provenance.json"
+_OF = "of"
 # Distributions whose version can change a result; those that are not installed are left out.
 _RECORDED = (
     *("maskzoo", "numpy", "opencv-python-headless", "opencv-python", "shapely", "scikit-learn"),
@@ -82,6 +83,7 @@ def write_provenance(
     split_digest: str | None = None,
     *,
     kind: str = "run",
+    labels: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `provenance.json` into a folder that is not a `result_folder`.
 
@@ -92,10 +94,32 @@ def write_provenance(
         seed: of the random numbers.
         split_digest: `Split.digest` of the folds that were used.
         kind: what the folder is.
+        labels: the whole label space, as `LabelSpace.record` gives it.
     """
-    record = {"command": command, "config": config, "seed": seed, "split": split_digest}
+    record = {"command": command, "config": config, "labels": labels, "seed": seed}
+    record["split"] = split_digest
     given = {name: value for name, value in record.items() if value is not None}
     _write_record(folder, {"kind": kind, **given, **environment()})
+
+
+def made_of(out: Path, source: Path) -> dict[str, str]:
+    """Return the entry that says what a result was made of, as it is seen from the result.
+
+    Args:
+        out: where the result will be.
+        source: the file or folder.
+    """
+    try:
+        seen = os.path.relpath(os.path.realpath(source), real_place(out))
+    except ValueError:  # on another drive
+        return {}
+    return {_OF: Path(seen).as_posix()}
+
+
+def source_of(folder: Path) -> Path | None:
+    """Return what a result was made of, if that is noted; the path is resolved."""
+    noted = read_provenance(folder).get(_OF)
+    return Path(os.path.realpath(folder / noted)) if isinstance(noted, str) and noted else None
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
@@ -124,8 +148,13 @@ def require_provenance(folder: Path) -> dict[str, Any]:
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    write_record(folder / PROVENANCE, record)
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record of where a result came from, such as one beside a file."""
     text = json.dumps(record, indent=1, ensure_ascii=False, default=str)
-    atomic_write_text(folder / PROVENANCE, text + "\n")
+    atomic_write_text(path, text + "\n")
 
 
 @cache

@@ -206,6 +206,7 @@ class Command:
     images: int
     sources: int
     seconds: float
+    core_seconds: float
     peak_mb: float
 
 

@@ -129,8 +129,9 @@ class Taken:
 
 
 def split_beside(data: Path) -> Path | None:
-    """Return the split that a data set carries, else the one in this folder."""
-    return next((path for path in (data / SPLIT, SPLIT) if path.is_file()), None)
+    """Return the split that a data set carries, else the one in this folder, else one beside it."""
+    places = (data / SPLIT, SPLIT, data.parent / SPLIT)
+    return next((path for path in places if path.is_file()), None)
 
 
 def nearest_data() -> list[Path]:
@@ -141,8 +142,8 @@ def nearest_data() -> list[Path]:
     level = [Path()]
     for _ in range(_DEPTH + 1):
         if found := [path for path in level if _is_data(path)]:
-            own = [path for path in found if not _is_converted(path)] or found
-            return [_innermost(path) for path in own]
+            own = [path for path in found if not _is_converted(path)]
+            return [_innermost(path) for path in own or _not_of_others(found)]
         level = list(islice((child for path in level for child in _folders(path)), _MOST_FOLDERS))
     home = Path.home()
     above = [
@@ -198,6 +199,14 @@ def _is_converted(path: Path) -> bool:
     from converters.files.provenance import read_provenance
 
     return read_provenance(path).get("kind") in FORMATS
+
+
+def _not_of_others(found: list[Path]) -> list[Path]:
+    """Return the data sets that were not made of another one of these."""
+    from converters.files.provenance import source_of
+
+    places = {path.resolve() for path in found}
+    return [path for path in found if source_of(path) not in places] or found
 
 
 # --- one function a command
@@ -345,10 +354,10 @@ def _for_training(given: dict[str, Any], folder: Path) -> None:
         if (data / SPLIT).is_file():
             # The family reads the data set's own folds.
             taken.take("split", None, f"split {data / SPLIT}")
-        elif SPLIT.is_file():
-            taken.take("split", SPLIT)
+        elif found := split_beside(data):
+            taken.take("split", found)
         else:
-            taken.take("split", SPLIT, f"{FOLDS} new folds in")
+            taken.take("split", SPLIT, "new folds in")
     taken.say()
     if given["split"] == SPLIT and not SPLIT.is_file() and data is not None:
         _make_split(data, given)

@@ -17,6 +17,7 @@ import converters
 from converters.files.atomic import clear_leftovers, unfinished, workplace
 from converters.files.images import Pixels
 from converters.files.outputs import check_file
+from converters.files.provenance import made_of
 from converters.masks import unpack_labels
 from converters.parallel import map_ordered
 from converters.pictures.colors import class_colors
@@ -227,7 +228,10 @@ def write(
             fold=fold,
             excluded=data.excluded,
             jobs=jobs,
-            provenance=_provenance(steps, copies, seed, data, command),
+            provenance={
+                **_provenance(steps, copies, seed, data, command),
+                **made_of(out, data.path),
+            },
             progress=lambda done, total: report(done, total, "writing"),
         )
     return len(samples) + len(made), loss.describe()

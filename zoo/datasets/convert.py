@@ -10,6 +10,7 @@ from typing import Any
 import converters
 from converters.files.images import count_windowed
 from converters.files.names import alike_names, tell_alike
+from converters.files.provenance import made_of
 from converters.splits.split import GIVEN, Split
 from converters.subsets.keys import is_test_key
 from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
@@ -76,7 +77,7 @@ def convert(
         jobs=jobs,
         enlarge=open_enlarger(crop_plan) if crop_plan else None,
         links=links,
-        provenance=_provenance(data, crop_plan, command),
+        provenance={**_provenance(data, crop_plan, command), **made_of(out, data.path)},
         progress=lambda done, total: report(done, total, ""),
     )
     uses = Counter(label for sample in samples for label in sample.labels)

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 MIN_SIZE, MAX_SIZE = 256, 2048
 
 
+# The label space of what is drawn.
+LABELS = "hand_bones"
+
+
 @dataclass(frozen=True)
 class PhantomConfig:
     """Settings of a phantom data set.

@@ -11,13 +11,14 @@ from shapely.geometry import Polygon
 from converters.types import LabelSpace
 from zoo.phantom.anatomy import CARPAL, FOREARM, METACARPAL, Array, load_model
 from zoo.phantom.annotation import clip_halfplane
+from zoo.phantom.config import LABELS
 
 Bones = list[tuple[str, Array]]
 """Label and points (N, 2) of each polygon, in the order of the file; changed in place."""
 Mistake = Callable[[Bones, int, np.random.Generator], tuple[str, ...]]
 """Takes bones and the image's side in pixels; gives the labels that are wrong now."""
 
-_NAMES = LabelSpace.load("hand_bones").names
+_NAMES = LabelSpace.load(LABELS).names
 
 
 def _of_kind(*kinds: int) -> list[str]:

@@ -22,7 +22,7 @@ from converters.parallel import map_ordered
 from converters.types import LabelSpace
 from zoo.phantom.anatomy import BENT, NEUTRAL, Hand, draw_hands
 from zoo.phantom.annotation import IntPoints, draw_polygons
-from zoo.phantom.config import PhantomConfig
+from zoo.phantom.config import LABELS, PhantomConfig
 from zoo.phantom.radiograph import Build, draw_build, render_hand
 from zoo.phantom.styles import STYLES, redraw
 from zoo.phantom.wear import cut_fingertip, draw_wear
@@ -33,7 +33,6 @@ HANDS = 2
 TRAIN, TEST = 0, 1
 
 _COMMAND = "phantom"
-_LABELS = "hand_bones"
 _SHAPE, _BUILD, _ROW, _HAND = range(4)
 _WEAR, _RENDER, _DRAW, _NAME, _STYLE = range(1, 6)
 _SPLIT_SHARE = 0.04
@@ -235,7 +234,7 @@ def _document(
     stem: str, subject: Subject, polygons: list[tuple[int, IntPoints]], rng: np.random.Generator
 ) -> dict[str, Any]:
     """The annotation file of one image, its false name and size included."""
-    names = LabelSpace.load(_LABELS).names
+    names = LabelSpace.load(LABELS).names
     return {
         "annotations": [
             {

@@ -22,6 +22,7 @@ from converters.types import LabelSpace
 from zoo.config import load_config
 from zoo.datasets.split import own_folds
 from zoo.families import load_family
+from zoo.phantom.config import LABELS as PHANTOM_LABELS
 from zoo.pipeline.display import Lines, LiveTable, duration
 from zoo.pipeline.execution import Outcome, Place, execute
 from zoo.pipeline.recipe import Recipe
@@ -223,7 +224,7 @@ def facts_of(recipe: Recipe) -> DataFacts:
         ValueError: a data set that cannot be read, or a crop around classes that it has not.
     """
     if recipe.phantom:
-        _check_crops(recipe, LabelSpace.load("hand_bones"))
+        _check_crops(recipe, LabelSpace.load(PHANTOM_LABELS))
         return DataFacts(recipe.phantom.test_people > 0, recipe.phantom.test_people > 0)
     data = open_data(recipe)
     _check_crops(recipe, data.classes)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.files.outputs import check_file, csv_with
-from converters.files.provenance import atomic_write_text
+from converters.files.provenance import atomic_write_text, environment, write_record
 from converters.formats.coco.result_ids import ResultIds
 from fusion.rules.pooling import Mean
 from fusion.sources import submission
@@ -26,7 +26,9 @@ from zoo.results.fuse_checks import (
     FLAG_HEADER,
     STORE,
     check_fusion,
+    check_record,
     flags_path,
+    record_path,
 )
 from zoo.results.fused_objects import write_labels, write_results
 from zoo.results.sources import open_fusion, warn_fitted
@@ -166,6 +168,9 @@ def fuse(
         empty = write_store(ensemble, rule, out, executor, report, is_apart)
         return FusionResult(len(ensemble.images), empty=empty, sources=names)
     written, loss = 0, ""
+    sources = [os.fspath(source.path) for source in ensemble.sources]
+    settings = {"rule": repr(rule), "sources": sources, "floor": floor}
+    record = {"command": list(command), "config": settings}
     as_found = ids is not None and _is_one_detector(ensemble, rule)
     if as_found:
         note(f"{names[0]}: its objects are written as it has found them, with its scores")
@@ -185,7 +190,6 @@ def fuse(
             sizes = {key: (height, width) for key, (height, width, _) in ensemble.images.items()}
             written = write_results(rows.scored(), sizes, out, ids)
         else:
-            sources = [os.fspath(source.path) for source in ensemble.sources]
             loss = write_labels(
                 rows,
                 {key: (samples or {})[key] for key in ensemble.images},
@@ -194,12 +198,13 @@ def fuse(
                 to,
                 layout=layout,
                 jobs=jobs,
-                provenance={
-                    "command": list(command),
-                    "config": {"rule": repr(rule), "sources": sources, "floor": floor},
-                },
+                provenance=record,
                 report=report,
             )
+    if to in (CSV, COCO_RESULTS):
+        check_record(out)
+        labels = ensemble.labels.record()
+        write_record(record_path(out), {"kind": to, **record, "labels": labels, **environment()})
     kinds = Counter(kind for _, _, kind, _ in rows.flags)
     flag_file = _write_flags(out, rows.flags)
     return FusionResult(

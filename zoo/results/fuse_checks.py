@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import converters
-from converters.files.outputs import check_file, csv_with
+from converters.files.outputs import check_file, csv_with, json_with
+from converters.files.provenance import PROVENANCE
 from fusion.sources import submission
 from fusion.sources.ensemble import UNNAMED, Ensemble
 from fusion.sources.store import PredictionStore, check_replaceable
@@ -86,6 +87,8 @@ def _check_sizes(ensemble: Ensemble, rule: Rule, to: str, has_data: bool) -> Non
 def _check_out(out: Path, to: str, layout: str) -> None:
     if to != STORE:
         check_file(flags_path(out), "a list of objects to look at", csv_with(FLAG_HEADER))
+    if to in (CSV, COCO_RESULTS):
+        check_record(out)
     if to == CSV:
         if (meant := out.suffix[1:].lower()) in converters.FORMATS:
             raise ValueError(
@@ -106,8 +109,26 @@ def _check_out(out: Path, to: str, layout: str) -> None:
 
 def flags_path(out: Path) -> Path:
     """Return the file beside a result that lists what looks wrong in it."""
+    return _beside(out, "flags.csv")
+
+
+def record_path(out: Path) -> Path:
+    """Return the file beside a submission that says where it came from."""
+    return _beside(out, PROVENANCE)
+
+
+def _beside(out: Path, name: str) -> Path:
     stem = out.stem if out.suffix.lower() in (".csv", ".json") else out.name
-    return out.with_name(f"{stem}.flags.csv")
+    return out.with_name(f"{stem}.{name}")
+
+
+def check_record(out: Path) -> None:
+    """Make sure that the record of where a submission came from replaces nobody's file.
+
+    Raises:
+        ValueError: as `check_file`.
+    """
+    check_file(record_path(out), "the record of a submission", json_with("kind", "versions"))
 
 
 def _check_labels(ensemble: Ensemble, labels_name: str | None) -> None:

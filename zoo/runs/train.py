@@ -304,7 +304,14 @@ def _open_run(
     with unfinished(place) as folder:
         folder.mkdir()
         split.save(folder / "split.json")
-        write_provenance(folder, list(command), settings, config.seed, split.digest)
+        write_provenance(
+            folder,
+            list(command),
+            settings,
+            config.seed,
+            split.digest,
+            labels=config.labels.record(),
+        )
         atomic_write_text(folder / "config.yaml", text)
     return True
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 import converters
+from converters.files.provenance import source_of
 from converters.splits.split import Split
 from fusion.sources import submission
 from fusion.sources.submission import RleRow
 from zoo.cli import main
-from zoo.cli.defaults import for_fit, for_fuse, for_view, nearest_data
+from zoo.cli.defaults import for_fit, for_fuse, for_view, nearest_data, split_beside
 from zoo.viewer.places import Places
 
 pytestmark = pytest.mark.slow
@@ -93,6 +94,32 @@ def test_a_folder_of_the_data_set_s_own_is_no_place_for_a_result(hands, here, ca
     monkeypatch.chdir(here / "set")
     said = zoo(capsys, "convert", "--to", "masks").splitlines()[0]
     assert said == "taken: data .; out masks-converted"
+
+
+def test_what_was_made_of_a_neighbour_is_left_out_though_that_was_made_too(hands, here, capsys):
+    zoo(capsys, "convert", str(hands), "--to", "coco", "--out", str(here / "data"))
+    for target in ("yolo", "yolo", "masks"):
+        assert zoo(capsys, "convert", "--to", target).startswith("taken: data data; out ")
+    assert source_of(here / "yolo") == (here / "data").resolve()
+    assert zoo(capsys, "split", "--folds", "2").startswith("taken: data data")
+    # Moved together they stay what they were.
+    (here / "moved").mkdir()
+    for name in ("data", "yolo", "masks"):
+        (here / name).rename(here / "moved" / name)
+    assert nearest_data() == [Path("moved/data")]
+
+
+def test_a_split_beside_the_data_set_is_taken_from_elsewhere(hands, here, capsys, monkeypatch):
+    shutil.copytree(hands, here / "sets/hands")
+    zoo(capsys, "split", "sets/hands", "--folds", "2", "--out", "sets/split.json")
+    (here / "work").mkdir()
+    monkeypatch.chdir(here / "work")
+    said = zoo(capsys, "train", "smp", "--config", "demo", "--data", "../sets/hands", *SMALL)
+    assert "split ../sets/split.json" in said.splitlines()[0]
+    assert not Path("split.json").exists()
+    # One in this folder goes before it.
+    zoo(capsys, "split", "../sets/hands", "--folds", "3")
+    assert split_beside(Path("../sets/hands")) == Path("split.json")
 
 
 def test_several_are_named(hands, here, capsys):

@@ -107,3 +107,24 @@ def test_an_image_of_a_result_can_be_changed_without_harm(data, tmp_path):
         source = next((data / "train" / "DCM").rglob(image.name))
         assert image.samefile(source) == is_shared
         assert image.read_bytes() == source.read_bytes()
+
+
+def test_a_submission_says_where_it_came_from(store, tmp_path, capsys):
+    out = tmp_path / "out.csv"
+    run("fuse", store, "--method", "mean", "--out", out)
+    record = tmp_path / "out.provenance.json"
+    found = json.loads(record.read_text())
+    assert found["command"][0] == "zoo"
+    assert found["config"]["sources"] == [str(store)]
+    assert "mean" in found["config"]["rule"].lower()
+    assert LabelSpace.of_record(found["labels"]).names == LABELS.names
+    assert "numpy" in found["versions"]
+    # Again it is replaced; what is somebody's is kept, and no submission is written.
+    run("fuse", store, "--method", "mean", "--out", out)
+    out.unlink()
+    record.write_text('{"precious": 1}')
+    assert "the record of a submission" in refused(
+        capsys, "fuse", store, "--method", "mean", "--out", out
+    )
+    assert record.read_text() == '{"precious": 1}'
+    assert not out.exists()

@@ -26,7 +26,7 @@ _USUAL, _MOST_OBJECTS = 0.8, 1.2
 _MARGIN = 0.06
 # How much larger classes have to be seen, and what that is worth to the mean over all classes at
 # least: of a thin one's error, which lies along its outline, what is left is one part in so many.
-_LEAST_ZOOM, _LEAST_WORTH = 1.5, 0.1
+_LEAST_ZOOM, _LEAST_WORTH = 1.5, 0.15
 
 
 @dataclass(frozen=True)
