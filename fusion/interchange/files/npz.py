@@ -108,13 +108,17 @@ def stacks_in(path: Path, count: int) -> list[str]:
     return [n for n, h in heads.items() if len(h.shape) >= _STACKED and h.shape[0] == count]
 
 
-@lru_cache(maxsize=1)
 def read_stack(path: Path, name: str) -> npt.NDArray[np.generic]:
     """Return an array of a NPZ; the last one is kept, as its images are asked for one by one.
 
     Raises:
         ValueError: as numpy's `load`, which may raise others, too.
     """
+    return _read_once(path, name, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read_once(path: Path, name: str, _changed: int) -> npt.NDArray[np.generic]:
     with np.load(path, allow_pickle=False) as content:
         values: npt.NDArray[np.generic] = content[name]
     values.flags.writeable = False
