@@ -7,7 +7,8 @@
     DATA/dataset_meta.json      label_map, segmentation_colors  (Datumaro)
     DATA/class_names.txt        names of the numbers from 0 on      (labelme2voc); where nothing
                                 else names them, and they fit, also codes.txt (fastai), and
-                                labels.txt or classes.txt, whose first is no class
+                                labels.txt or classes.txt, whose first is no class, or that has
+                                as many names as the highest number, from 1 on
     DATA/id2label.json          {"0": "name", ...}                  (Hugging Face)
     DATA/config_v1.2.json       {"labels": [{"name": ..., "readable": ...}]}    (Mapillary Vistas)
     DATA/class_dict.csv         also without colours: id,name; or classes.csv
@@ -275,6 +276,25 @@ def read_listed_names(root: Path) -> dict[int, str]:
         except (OSError, ValueError):
             continue
     return found[0] if found and all(own == found[0] for own in found) else {}
+
+
+def read_bare_list(root: Path) -> tuple[Path, tuple[str, ...]] | None:
+    """Return a `labels.txt` or `classes.txt` all of whose lines are classes; None without one.
+
+    Which number its first class has it does not say. Lists that differ, or cannot be read, are
+    none.
+    """
+    found: dict[Path, tuple[str, ...]] = {}
+    for path in (root / name for name in _LISTS):
+        try:
+            names = tuple(_names_of(path)) if path.is_file() else ()
+        except (OSError, ValueError):
+            continue
+        if names and all(names) and len(set(names)) == len(names):
+            found[path] = names
+    path = next(iter(found), root)
+    is_bare = bool(found) and len(set(found.values())) == 1
+    return (path, found[path]) if is_bare and found[path][0].casefold() not in NO_CLASS else None
 
 
 def _names_of(path: Path) -> list[str]:

@@ -78,6 +78,7 @@ from converters.subsets.assign import find_copies
 from converters.subsets.keys import is_test_key
 from converters.tables.class_tables import (
     find_class_table,
+    read_bare_list,
     read_class_ids,
     read_class_names,
     read_class_table,
@@ -372,6 +373,7 @@ class _Classes:
         as_colours: palettes are taken by their colours.
         example: a file that says its class, where the files do.
         base: what a class is multiplied by before the number of an object is added.
+        hint: what else is to be said of where the names come from.
     """
 
     names: tuple[str, ...]
@@ -382,6 +384,7 @@ class _Classes:
     as_colours: bool = False
     example: Path | None = None
     base: int = 0
+    hint: str = ""
 
     @classmethod
     def find(cls, root: Path, pairs: Pairs, only_names: bool = False) -> _Classes:
@@ -429,13 +432,36 @@ class _Classes:
             own = [
                 n for n in read_listed_names(root).values() if n and n.casefold() not in NO_CLASS
             ]
+            bare = read_bare_list(root)
+            own = own or list(bare[1] if bare else ())
             return replace(found, names=tuple(own)) if len(own) == 1 else found
         if found.kind == "numbers" and not found.as_colours:
             # Those that a list says nothing of are as they were.
             listed = read_listed_names(root)
             if listed and set(map(int, found.names)) <= listed.keys():
                 return cls._of_numbers(listed, set(map(int, found.names)))
+            if not listed and (bare := read_bare_list(root)):
+                return found._by_bare_list(*bare)
         return found
+
+    def _by_bare_list(self, path: Path, names: Sequence[str]) -> _Classes:
+        """Return numbers with the names of a list that does not say where it begins.
+
+        As many as the highest number are counted from 1 on, one more from 0 on where another
+        number is none.
+        """
+        values, count = set(map(int, self.names)), len(names)
+        if max(values) == count:
+            taken = self._of_numbers(dict(enumerate(("", *names))), values)
+            hint = f"; {path.name} names them from 1 on"
+            return replace(taken, has_void=self.has_void, hint=hint)
+        if max(values) == count - 1 and self.has_void:
+            taken = self._of_numbers(dict(enumerate(names)), values | {0, VOID})
+            return replace(taken, hint=f"; {path.name} names them from 0 on")
+        hint = (
+            f"; {path.name} ({count} names) is left out, as nothing says which number its first is"
+        )
+        return replace(self, hint=hint)
 
     @classmethod
     def _of_numbers(cls, numbers: dict[int, str], values: set[int]) -> _Classes:
@@ -552,11 +578,11 @@ class _Classes:
             others = [str(number) for number, name in self.numbers.items() if number and not name]
             others += [str(VOID)] if self.has_void else []
             none = f", {', '.join(others):.60} for none" if others else ""
-            return f"masks of {len(self.names)} classes by their {self.kind}{none}"
+            return f"masks of {len(self.names)} classes by their {self.kind}{none}{self.hint}"
         none = "0" if str(VOID) in self.names else f"0 and {VOID}"
         return (
             f"the masks' numbers are taken for classes ({', '.join(self.names):.60}), {none} for "
-            "none; class_names.txt names them from 0 on, a line each"
+            f"none; class_names.txt names them from 0 on, a line each{self.hint}"
         )
 
     def planes(

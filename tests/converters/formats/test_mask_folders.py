@@ -403,8 +403,12 @@ def test_classes_that_roboflow_names_in_each_part(tmp_path):
         ("labels.txt", "_background_\ncell\nnucleus\n", ("cell", "nucleus")),
         ("labels.txt", "__ignore__\n_background_\ncell\nnucleus\n", ("cell", "nucleus")),
         ("classes.txt", "Background\ncell\nnucleus", ("cell", "nucleus")),
+        # As many as the highest number.
+        ("classes.txt", "cell\nnucleus\n", ("cell", "nucleus")),
         # From 1 on, or from 0: nobody knows.
-        ("classes.txt", "cell\nnucleus\n", ("1", "2")),
+        ("classes.txt", "cell\nnucleus\nmembrane\n", ("1", "2")),
+        ("classes.txt", "cell\n", ("1", "2")),
+        ("classes.txt", "cell\ncell\n", ("1", "2")),
         ("labels.txt", "", ("1", "2")),
     ],
 )
@@ -412,6 +416,29 @@ def test_lists_of_names_from_0_on(name, text, expected, tmp_path):
     put_numbers(tmp_path, "train")
     (tmp_path / name).write_text(text)
     assert converters.label_space(tmp_path).names == expected
+
+
+def test_a_list_without_background_counts_from_0_where_255_is_none(tmp_path):
+    plane = np.full(SIZE, 255, np.uint8)
+    plane[2:5, 2:5], plane[8:12, 8:12] = 0, 1
+    put(tmp_path, "images/a.png", "masks/a.png", plane)
+    plane[:] = 255
+    plane[2:5, 2:5] = 2
+    put(tmp_path, "images/b.png", "masks/b.png", plane)
+    (tmp_path / "labels.txt").write_text("cell\nnucleus\nmembrane\n")
+    notes = []
+    first, second = converters.read(tmp_path, note=notes.append)
+    assert [one.label for one in first.instances] == ["cell", "nucleus"]
+    assert [one.label for one in second.instances] == ["membrane"]
+    assert "255 for none; labels.txt names them from 0 on" in " ".join(notes)
+
+
+def test_a_list_that_may_begin_anywhere_is_said(tmp_path):
+    put_numbers(tmp_path, "train")
+    (tmp_path / "classes.txt").write_text("cell\nnucleus\nmembrane\n")
+    notes = []
+    converters.read(tmp_path, note=notes.append)
+    assert "classes.txt (3 names) is left out, as nothing says which" in " ".join(notes)
 
 
 @pytest.mark.parametrize("name", ["labels.txt", "classes.txt", "codes.txt"])

@@ -371,7 +371,8 @@ def test_black_drawn_on_white_is_told(is_inverted: bool, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "name"), [("background\nheart\n", "heart"), ("heart\nlung\n", "object")]
+    ("text", "name"),
+    [("background\nheart\n", "heart"), ("heart\n", "heart"), ("heart\nlung\n", "object")],
 )
 def test_a_list_of_one_class_names_what_is_drawn(text: str, name: str, tmp_path: Path) -> None:
     for n in NUMBERS:
