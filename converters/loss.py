@@ -26,6 +26,7 @@ class ConversionLoss:
         shared_px: pixels of two or more labels that lost at least one of them.
         objects: objects that were joined with others of their class.
         masks: the masks that were made of them.
+        changed: samples that lost something.
     """
 
     samples: int = 0
@@ -36,6 +37,11 @@ class ConversionLoss:
     shared_px: int = 0
     objects: int = 0
     masks: int = 0
+    changed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples == 1:
+            object.__setattr__(self, "changed", int(bool(self)))
 
     @property
     def dice(self) -> dict[str, float]:
@@ -62,6 +68,7 @@ class ConversionLoss:
             self.shared_px + other.shared_px,
             self.objects + other.objects,
             self.masks + other.masks,
+            self.changed + other.changed,
         )
 
     def describe(self) -> str:
@@ -75,7 +82,7 @@ class ConversionLoss:
             f"objects joined with others of their class into {self.masks} masks": self.objects,
         }
         found = ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "pixels at outlines"
-        lines = [f"lost in {self.samples} images: {found}"]
+        lines = [f"lost in {self.changed} of {self.samples} images: {found}"]
         if self.missing:
             worst = sorted(self.dice.items(), key=lambda item: item[1])
             lines += [f"  {label}: mean Dice {dice:.5f}" for label, dice in worst]

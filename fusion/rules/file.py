@@ -77,6 +77,17 @@ def read_labels(path: Path) -> LabelSpace | None:
         raise ValueError(f"{found}: 'labels': expected a label space, found {error}") from None
 
 
+def read_by_word(path: Path) -> tuple[str, ...]:
+    """Return the sources that a fusion config was fitted on as held out by a word alone.
+
+    Raises:
+        ValueError: no such file, or its key is no list of names.
+    """
+    _, raw = _read(path)
+    names: tuple[str, ...] = _READER.read(tuple[str, ...], raw.get(HELD_OUT, []), HELD_OUT)
+    return names
+
+
 def _read(path: Path) -> tuple[Path, dict[str, Any]]:
     found = path if path.is_file() else configs.find("fusion", str(path))
     return found, read_mapping(found, "a fusion config")

@@ -317,6 +317,11 @@ class Ensemble:
         return tuple(name for name in self.labels.names if name not in spoken)
 
     @property
+    def spoken(self) -> LabelSpace:
+        """The label space of the classes that any source speaks of; all where none does."""
+        return self.labels.only(self.classes) if self.classes else self.labels
+
+    @property
     def left_out(self) -> dict[str, int]:
         """How many images stores have that are not read, as not all have them: path -> number."""
         stores = [source for source in self.sources if isinstance(source, PredictionStore)]

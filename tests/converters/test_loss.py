@@ -58,7 +58,7 @@ def test_sum_is_the_mean_over_the_images_of_a_label(draw):
     total = ConversionLoss() + lossless(sample) + measure(sample, {}) + lossless(other)
     assert total.samples == 3
     assert total.dice == {"Radius": 0.5}
-    assert total.describe().startswith("lost in 3 images: 1 parts joined")
+    assert total.describe().startswith("lost in 1 of 3 images: 1 parts joined")
 
 
 CELLS = LabelSpace("cells", ("cell", "nucleus"))
@@ -74,7 +74,7 @@ def test_objects_that_become_one_mask_are_counted(draw):
     assert loss
     both = loss + joined_objects(sample, CELLS)
     assert both.describe() == (
-        "lost in 2 images: 6 objects joined with others of their class into 2 masks"
+        "lost in 2 of 2 images: 6 objects joined with others of their class into 2 masks"
     )
 
 

@@ -13,6 +13,7 @@ from converters.files.names import alike_names, tell_alike
 from converters.files.provenance import made_of
 from converters.splits.split import GIVEN, Split
 from converters.subsets.keys import is_test_key
+from converters.types import Frame, Instance, Sample
 from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
 from zoo.datasets.split import check_apart, own_parts
 from zoo.progress import Report, note
@@ -23,6 +24,7 @@ _AS_READ = (
     "every object that was read comes back with its pixels; what was left out, or read in another "
     "way, is said above"
 )
+_OF_CROPS = "what lies in them comes back as it was"
 _OF_CHOSEN = "of the classes that were asked for, "
 
 
@@ -65,8 +67,9 @@ def convert(
         check_apart(data, data.list_part("train", labels), labels)
     split = Split.load(split_path) if split_path else None
     learnt = frozenset(split.train(fold)) if split else frozenset()
+    written = crop_samples(samples, crop_plan, labels, learnt, say) if crop_plan else samples
     loss = converters.write(
-        crop_samples(samples, crop_plan, labels, learnt, say) if crop_plan else samples,
+        written,
         out,
         format=to,
         labels=labels,
@@ -107,9 +110,33 @@ def convert(
         )
     if not any(sample.instances for sample in samples):
         return len(samples), "no objects: there was nothing to lose"
+    if crop_plan:
+        return len(samples), _describe_crops(samples, written, loss.describe())
     if told:
         return len(samples), loss.describe() or _AS_READ
     return len(samples), loss.describe() or (_OF_CHOSEN if labels_name else "") + _LOSSLESS
+
+
+def _describe_crops(samples: Sequence[Sample], crops: Sequence[Sample], loss: str) -> str:
+    """Say what of the objects lies outside of the crops, and what was lost of the rest."""
+    windows = {crop.key: crop.frame for crop in crops}
+    found = sum(len(sample.labels) for sample in samples)
+    kept = sum(len(crop.labels) for crop in crops)
+    whole = sum(
+        _is_in(instance, frame)
+        for sample in samples
+        if (frame := windows[sample.key]) is not None
+        for instance in sample.instances
+    )
+    beyond = f"of {found} objects the crops leave out {found - kept} and cut {kept - whole}"
+    return f"{beyond} at their edges; {loss or _OF_CROPS}"
+
+
+def _is_in(instance: Instance, frame: Frame) -> bool:
+    """Tell whether a whole object lies in a crop."""
+    x, y, width, height = frame.box_xywh
+    left, top, right, bottom = (round(edge) for edge in instance.geometry.bounds)
+    return x <= left and y <= top and right < x + width and bottom < y + height
 
 
 def _say_undivided(to: str, own: Sequence[str], say: Callable[[str], None]) -> None:

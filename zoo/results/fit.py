@@ -161,7 +161,7 @@ def fit(
     rule = _watched(_refined(found.rule, choice), held_out)
     notes = {n: r.note() for n, r in comparison.report.items()}
     head = "" if wanted.is_dice else f"# Fitted for {wanted}.\n"
-    text = head + dump_rule(rule, notes, held_out.labels, held_out.by_word)
+    text = head + dump_rule(rule, notes, held_out.sources.labels, held_out.by_word)
     atomic_write_text(out, _sealed(text))
     given = tuple(source_name(path) for path in paths)
     return FitResult(

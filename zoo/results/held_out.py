@@ -10,13 +10,14 @@ from typing import TypeVar
 
 from converters.masks import CropMask
 from converters.parallel import IN_PROCESS, Workers
+from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from fusion.fit.counted import Seen
 from fusion.metrics.annotated import truth_masks
 from fusion.sources.ensemble import Ensemble, Source, check_one_split
 from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
-from zoo.progress import Report, track
+from zoo.progress import Report, note, track
 from zoo.results import chunks
 from zoo.results.posture_weights import Postures
 from zoo.results.sources import by_name
@@ -24,6 +25,7 @@ from zoo.results.truth import check_frames, note_left_out, other_folder
 from zoo.source import DataSource
 
 Result = TypeVar("Result")
+SPLIT = "split.json"
 ALL = "all"
 """In the place of names: every source."""
 
@@ -35,7 +37,7 @@ class HeldOut:
     Attributes:
         sources: of the same images.
         samples: key -> sample with truth, of every image that counts, in the sources' order.
-        labels: the classes.
+        labels: the classes that any of them speaks of.
         postures: how much each image counts, in the sources' order.
         by_word: names of the sources that are held out by the user's word alone.
     """
@@ -75,6 +77,11 @@ class HeldOut:
         by_word = _check_held_out(opened.sources, stated)
         note_left_out(opened)
         labels, data = opened.labels, _with_groups(data, opened)
+        if opened.silent:
+            note(
+                f"no source says anything of {', '.join(opened.silent):.200}: scores are of the "
+                f"other {len(opened.spoken)} classes"
+            )
         known, left_out = data.annotated(labels), data.left_out(labels)
         check_frames(opened.images, known)
         wanted = [key for key in opened.images if key not in left_out]
@@ -90,7 +97,7 @@ class HeldOut:
                 "predict more (zoo train --folds all, or fewer folds)"
             )
         postures = Postures.of(samples.values(), labels, bent)
-        return cls(opened, samples, labels, postures, by_word)
+        return cls(opened, samples, opened.spoken, postures, by_word)
 
     @property
     def names(self) -> list[str]:
@@ -160,8 +167,15 @@ def _open(paths: Sequence[Path], data: DataSource, labels_name: str | None) -> E
 
 
 def _with_groups(data: DataSource, opened: Ensemble) -> DataSource:
+    """Return the data set with the patients that stores know, else those of the split beside it."""
     stores = [source for source in opened.sources if isinstance(source, PredictionStore)]
-    return data.of_groups(stores[0].manifest.groups) if stores else data
+    if groups := next((s.manifest.groups for s in stores if s.manifest.groups), {}):
+        return data.of_groups(groups)
+    for path in (data.path / SPLIT, Path(SPLIT)):
+        if path.is_file() and opened.images.keys() <= (groups := Split.load(path).groups).keys():
+            note(f"patients are those of {path}")
+            return data.of_groups(groups)
+    return data
 
 
 def _check_held_out(sources: Sequence[Source], stated: Sequence[str]) -> tuple[str, ...]:
@@ -177,12 +191,15 @@ def _check_held_out(sources: Sequence[Source], stated: Sequence[str]) -> tuple[s
             f"'{unknown[0]}'"
         )
     doubts = {source.name: _doubt(source) for source in sources}
-    for source in sources:
-        if doubts[source.name] and not {source.name, ALL} & set(stated):
-            raise ValueError(
-                f"{source.path}: {doubts[source.name]}; if you know that its model has not learnt "
-                f"from these images, say --held-out {source.name}"
-            )
+    asked = [s for s in sources if doubts[s.name] and not {s.name, ALL} & set(stated)]
+    if asked:
+        named = ",".join(source.name for source in asked)
+        more = f"; nor are {len(asked) - 1} more known to be" if len(asked) > 1 else ""
+        models = "its model has" if len(asked) == 1 else "their models have"
+        raise ValueError(
+            f"{asked[0].path}: {doubts[asked[0].name]}{more}; if you know that {models} not learnt "
+            f"from these images, say --held-out {named}"
+        )
     known = [source for source in sources if not doubts[source.name]]
     check_one_split([source for source in known if isinstance(source, PredictionStore)])
     return tuple(name for name in names if doubts[name])

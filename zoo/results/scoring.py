@@ -85,7 +85,7 @@ def evaluate(
     for store in opened.sources:
         if isinstance(store, PredictionStore):
             note_learned(store, keys, data)
-    labels, spoken = opened.labels, opened.labels.only(opened.classes)
+    labels, spoken = opened.labels, opened.spoken
     if opened.silent:
         note(
             f"{source}: says nothing of {', '.join(opened.silent):.200}: scores are of the other "

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from converters.files.images import read_pixels
 from converters.types import LabelSpace, Sample
 from fusion.rules.base import WrappedRule
-from fusion.rules.file import check_names, check_options, load_rule, read_labels
+from fusion.rules.file import check_names, check_options, load_rule, read_by_word, read_labels
 from fusion.rules.refine import Refined
-from fusion.sources.ensemble import Ensemble, check_splits
+from fusion.sources.ensemble import Ensemble, Source, check_splits
 from fusion.sources.manifest import ImageEntry
 from fusion.sources.store import PredictionStore, check_distinct, check_match, source_name
 from fusion.types import Rule
@@ -111,17 +111,22 @@ def warn_fitted(rule: Rule, sources: Ensemble, config: Path | None) -> str:
         sources: what is fused.
         config: the rule's file.
     """
-    held_out = any(
-        isinstance(source, PredictionStore) and source.manifest.subset == "val"
-        for source in sources.sources
-    )
     # Of a rule that a person wrote no classes are recorded.
-    if config is None or not rule.sources or not held_out or read_labels(config) is None:
+    if config is None or not rule.sources or read_labels(config) is None:
+        return ""
+    by_word = read_by_word(config)
+    # What is held out by a word alone does not say of which images it is.
+    if not any(_may_be_held_out(source, source.name in by_word) for source in sources.sources):
         return ""
     return (
         f"{config}: on the images that it was fitted on, its scores are too good; those that "
         "zoo fit printed are of patients that it had not seen"
     )
+
+
+def _may_be_held_out(source: Source, by_word: bool) -> bool:
+    subset = source.manifest.subset if isinstance(source, PredictionStore) else ""
+    return subset == "val" or (by_word and subset != "test")
 
 
 def by_name(paths: Iterable[Path]) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,9 +146,12 @@ def _finds_nothing(row: Mapping[str, Any], held_out: Sequence[Sample], labels: L
     """
     if not row.get("val_dice") or not held_out:
         return False
-    present = sum(len({*sample.labels} & {*labels.names}) for sample in held_out)
-    without = 1 - present / (len(held_out) * len(labels))
-    return present > 0 and float(row["val_dice"]) < without + _LEAST_FOUND
+    present = Counter(label for sample in held_out for label in {*sample.labels} & {*labels.names})
+    absent = {name: 1 - present[name] / len(held_out) for name in labels.names}
+    without = sum(absent.values()) / len(absent)
+    # What is drawn where it is not brings a class below that.
+    is_drawn = any(row.get(n) and float(row[n]) < a - _LEAST_FOUND for n, a in absent.items())
+    return bool(present) and not is_drawn and float(row["val_dice"]) < without + _LEAST_FOUND
 
 
 def _lifted(row: Mapping[str, Any]) -> str:
@@ -181,7 +185,7 @@ def describe_scores(out: Path, before: int = 0) -> str:
             )
         parts.append(part)
     is_old = parts and len(rows) == before
-    done = " was finished already; epochs=... or another --out trains on" if is_old else ""
+    done = " was finished already; another --out trains anew" if is_old else ""
     told = f"validation {', '.join(parts)}" if parts else "done"
     return f"{out}{done}: {told}"
 

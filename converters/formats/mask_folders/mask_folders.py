@@ -36,6 +36,7 @@ A folder is known as such only if no other format with annotations knows it.
 from __future__ import annotations
 
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -96,6 +97,8 @@ _LEAST_OBJECTS = 20
 _LEAST_COUNTS, _LEAST_WHOLE = 4, 0.9
 # Of so many masks something has to hold to be said of all.
 _NEARLY_ALL = 0.9
+# Where so many images have a file of a class, one without may have lost it.
+_USUALLY = 0.75
 # What masks of one class have there, by their bits.
 _SET = frozenset({1, VOID, 2**16 - 1})
 # Of numbers of a class and an object, and what MOTS has where nobody looked.
@@ -188,6 +191,11 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     pairs = _required_pairs(root)
     classes = _Classes.find(root, pairs)
     problems.note(f"{root}: {classes.describe()}")
+    for name, keys in _lacking(pairs).items():
+        problems.note(
+            f"{root}: no mask of '{name}' for {len(keys)} of {len(pairs.masks)} images "
+            f"({', '.join(keys):.80}): taken as without one"
+        )
     samples: list[Sample] = []
     around: list[bool] = []
     for key, image, size_hw in _images(root, pairs, subset, problems):
@@ -210,6 +218,18 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             "was drawn on white, exchange black and white"
         )
     return samples
+
+
+def _lacking(pairs: Pairs) -> dict[str, list[str]]:
+    """Return class -> the images without a file of it, of those that nearly all images have."""
+    images: dict[str, set[str]] = defaultdict(set)
+    for key, own in pairs.masks.items():
+        for path in own:
+            if (name := pairs.classes.get(path)) is not None:
+                images[name].add(key)
+    most = _USUALLY * len(pairs.masks)
+    rest = {name: sorted(pairs.masks.keys() - own) for name, own in images.items()}
+    return {name: rest[name] for name in sorted(rest) if rest[name] and len(images[name]) >= most}
 
 
 def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:

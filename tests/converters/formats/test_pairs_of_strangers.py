@@ -252,6 +252,19 @@ def test_a_class_may_lie_in_another(drawn: str, inner: int, tmp_path: Path) -> N
         assert sorted(found.label for found in sample.instances) == ["cup", "disc"]
 
 
+def test_a_class_without_a_file_where_nearly_all_have_one_is_said(tmp_path: Path) -> None:
+    for n in range(5):
+        photograph(tmp_path / f"images/p{n}.png", n)
+        for name in SQUARES:
+            mask(tmp_path / f"masks/{name}/p{n}.png", n, name)
+    notes: list[str] = []
+    converters.read(tmp_path, note=notes.append)
+    assert "no mask of" not in " ".join(notes)
+    (tmp_path / "masks/heart/p3.png").unlink()
+    converters.read(tmp_path, note=notes.append)
+    assert "no mask of 'heart' for 1 of 5 images (p3): taken as without one" in " ".join(notes)
+
+
 def test_classes_whose_masks_hardly_differ_are_said(tmp_path: Path) -> None:
     for n in NUMBERS:
         photograph(tmp_path / f"images/p{n}.png", n)

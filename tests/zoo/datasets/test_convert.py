@@ -1,6 +1,7 @@
 """The commands around data sets: convert, split, audit, and corrections in all of them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -139,6 +140,15 @@ def test_crops_are_trained_on_and_predicted_in_the_whole_image(zoo, data, tmp_pa
     zoo("split", data, "--out", split, "--folds", 2)
     wrist = ("--crop", "carpals", "--margin", 12, "--scale", 2)
     zoo("convert", data, "--to", "masks", "--out", crops, "--split", split, "--jobs", 2, *wrist)
+    said = capsys.readouterr().out
+    found = re.search(
+        r"of 232 objects the crops leave out (\d+) and cut (\d+) at their edges", said
+    )
+    assert found
+    objects = sum(len(sample.instances) for sample in converters.read(crops))
+    assert objects == 232 - int(found[1])
+    assert 0 < int(found[2]) < objects
+    assert "nothing was lost" not in said
     zoo("train", "smp", "--config", "demo", "--data", crops, "--out", run, *TINY)
     zoo("predict", run, "--data", crops, "--out", tmp_path / "val")
     capsys.readouterr()

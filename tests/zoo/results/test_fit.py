@@ -16,6 +16,7 @@ import yaml
 
 import converters
 from converters.masks import decode_rle
+from converters.splits.split import make_split
 from fusion.fit import FITS
 from fusion.metrics.intervals import Estimate
 from fusion.rules.file import read_rule
@@ -175,12 +176,7 @@ def test_a_fusion_config_is_replaced(zoo, stores, work, tmp_path):
 
 def test_what_a_source_does_not_speak_of_is_a_dash(zoo, stores, work, tmp_path, capsys):
     """Nor does it count in the source's mean over all classes, which is marked."""
-    whole, seen = PredictionStore(stores[0]), tmp_path / "few"
-    spoken = frozenset({"sheet"})
-    with StoreWriter(seen, replace(whole.manifest, classes=tuple(spoken))) as writer:
-        for prediction in whole:
-            masks = {n: m for n, m in prediction.masks.items() if n in spoken}
-            writer.append(replace(prediction, masks=masks, classes=spoken))
+    whole, seen = PredictionStore(stores[0]), only_of(stores[0], ["sheet"], tmp_path / "few")
     given = (seen, stores[1], "--data", work / "data", "--refine", "none", "--method", "mean")
     zoo("fit", *given, "--out", tmp_path / "fusion.yaml")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -189,6 +185,62 @@ def test_what_a_source_does_not_speak_of_is_a_dash(zoo, stores, work, tmp_path, 
     }
     assert [n for n, dice in rows.items() if dice != "-"] == ["sheet", "all"]
     assert rows["all"] == f"{rows['sheet']}*"
+
+
+def only_of(store, spoken, out, **changes):
+    """Write a store that says the same of some classes, and nothing of others."""
+    whole = PredictionStore(store)
+    manifest = replace(whole.manifest, classes=tuple(spoken), **changes)
+    with StoreWriter(out, manifest) as writer:
+        for prediction in whole:
+            masks = {n: m for n, m in prediction.masks.items() if n in spoken}
+            writer.append(replace(prediction, masks=masks, classes=frozenset(spoken)))
+    return out
+
+
+def test_what_no_source_speaks_of_is_not_counted(zoo, stores, work, tmp_path, capsys):
+    few = [only_of(store, ["sheet"], tmp_path / store.name) for store in stores[:2]]
+    given = ("--data", work / "data", "--refine", "none", "--method", "mean")
+    zoo("fit", *few, *given, "--out", tmp_path / "fusion.yaml")
+    said = capsys.readouterr()
+    silent = [name for name in PredictionStore(stores[0]).manifest.names if name != "sheet"]
+    assert f"no source says anything of {', '.join(silent)}: scores are of the other 1" in said.err
+    rows = {line.split()[0]: line.split() for line in said.out.splitlines() if line.split()}
+    assert not rows.keys() & set(silent)
+    assert rows["all"][1:4] == rows["sheet"][1:4]
+    zoo("report", *few, "--data", work / "data", "--out", tmp_path / "page")
+    assert f"no source says anything of {silent[0]}" in (tmp_path / "page/report.html").read_text()
+    assert capsys.readouterr().out.startswith(f"mean {rows['all'][3]} ")
+
+
+def test_patients_of_the_split_beside_the_data_count(zoo, stores, toys, tmp_path, capsys):
+    alone = [replace(sample, group="") for sample in toys.samples]
+    converters.write(alone, tmp_path / "data", format="coco", labels=toys.labels)
+    make_split(toys.samples, folds=2, seed=0).save(tmp_path / "data/split.json")
+    given = ("--data", tmp_path / "data", "--method", "mean", "--refine", "none")
+    zoo("fit", *stores, *given, "--out", tmp_path / "f.yaml")
+    said = capsys.readouterr()
+    assert "held-out Dice on 6 images of 3 patients" in said.out
+    assert f"patients are those of {tmp_path / 'data/split.json'}" in said.err
+
+
+def test_all_that_are_not_held_out_are_named_at_once(zoo, stores, work, tmp_path, capsys):
+    asked = [
+        only_of(store, PredictionStore(store).manifest.names, tmp_path / store.name, subset="all")
+        for store in stores[:2]
+    ]
+    given = ("--data", work / "data", "--out", tmp_path / "f.yaml")
+    zoo("fit", *asked, stores[2], *given, code=2)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "nor are 1 more known to be" in line
+    assert line.endswith("say --held-out a,b")
+    # On images that somebody says are held out, a rule's scores are as good as on others.
+    zoo("fit", *asked, stores[2], *given, "--held-out", "a,b", "--refine", "none")
+    zoo("report", *asked, "--data", work / "data", "--out", tmp_path / "page")
+    assert "scores are too good" not in capsys.readouterr().err
+    fitted = ("--config", tmp_path / "f.yaml")
+    zoo("report", *asked, stores[2], *given[:2], "--out", tmp_path / "page", *fitted)
+    assert "on the images that it was fitted on, its scores are too good" in capsys.readouterr().err
 
 
 def test_images_without_truth_are_refused(zoo, stores, work, tmp_path, capsys):

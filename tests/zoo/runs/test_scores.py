@@ -27,7 +27,7 @@ def test_the_best_epoch_is_told_and_the_last(tmp_path):
 def test_a_run_that_was_finished_is_said_to_be(tmp_path):
     write(tmp_path, 0.5, 0.8)
     assert describe_scores(tmp_path, before=1) == f"{tmp_path}: validation Dice 0.8000"
-    told = " was finished already; epochs=... or another --out trains on: validation Dice 0.8000"
+    told = " was finished already; another --out trains anew: validation Dice 0.8000"
     assert describe_scores(tmp_path, before=2) == f"{tmp_path}{told}"
 
 
@@ -51,6 +51,18 @@ def test_scores_of_absent_classes_alone_are_nothing_found(dice, finds):
         for number, own in enumerate(parts)
     ]
     assert _finds_nothing({"val_dice": dice}, held_out, LABELS) is not finds
+
+
+def test_what_is_drawn_where_it_is_not_is_no_nothing():
+    """Absent classes that are drawn everywhere bring the score below that of nothing."""
+    held_out = [
+        Sample(str(number), Path("x.png"), (9, 9), (Instance("a", box(1, 1, 4, 4)),))
+        for number in range(2)
+    ]
+    nothing = {"val_dice": "0.6667", "a": "0.0", "b": "1.0", "c": "1.0"}
+    drawn = {"val_dice": "0.5", "a": "0.5", "b": "0.0", "c": "1.0"}
+    assert _finds_nothing(nothing, held_out, LABELS)
+    assert not _finds_nothing(drawn, held_out, LABELS)
 
 
 def test_a_score_of_absent_classes_alone_is_said_to_be_such():

@@ -69,7 +69,8 @@ def measure(
     recovered: dict[str, dict[str, list[str]]] = {name: {} for name in rules}
     keys = [key for key in sources.images if key in samples]
     tasks = ((ImageBatch.of(sources, few), [samples[key] for key in few]) for few in batches(keys))
-    work = partial(_measure_few, names=names, labels=sources.labels, rules=rules)
+    labels, spoken = sources.labels, sources.spoken
+    work = partial(_measure_few, names=names, labels=labels, spoken=spoken, rules=rules)
     results = chain.from_iterable(map_ordered(work, tasks, jobs))
     for found, taken in track(results, len(keys), report):
         for name, score in found.items():
@@ -77,7 +78,7 @@ def measure(
             for label in taken.get(name, ()):
                 recovered[name].setdefault(label, []).append(score.key)
     entries = tuple(
-        ReportEntry(name, "rule" if name in rules else "source", Scores(sources.labels, found))
+        ReportEntry(name, "rule" if name in rules else "source", Scores(spoken, found))
         for name, found in scores.items()
     )
     kept = {
@@ -90,6 +91,7 @@ def _measure_few(
     task: tuple[ImageBatch, Sequence[Sample]],
     names: Sequence[str],
     labels: LabelSpace,
+    spoken: LabelSpace,
     rules: Mapping[str, Rule],
 ) -> list[tuple[dict[str, ImageScore], dict[str, list[str]]]]:
     """Score a few images: name -> score, and rule -> the classes that it recovered."""
@@ -97,9 +99,9 @@ def _measure_few(
     for predictions, sample in zip(*task, strict=True):
         named = dict(zip(names, predictions, strict=True))
         masks = _mask_all(named, labels, rules)
-        objects = {} if labels.once else _objects_all(named, labels, masks)
+        objects = {} if labels.once else _objects_all(named, spoken, masks)
         scores = {
-            name: measure_masks(found, sample, labels, labels, MEASURES, objects.get(name))
+            name: measure_masks(found, sample, labels, spoken, MEASURES, objects.get(name))
             for name, found in masks.items()
         }
         taken = {n: _recovered(rule, named, labels, masks[n]) for n, rule in rules.items()}

@@ -66,6 +66,11 @@ class FusionReport:
         return {name: gain.record() for name, gain in shared_gains(subject, source).items()}
 
 
+def _classes(sources: Ensemble) -> str:
+    silent = f"; no source says anything of {', '.join(sources.silent)}" if sources.silent else ""
+    return f"{len(sources.spoken)} of '{sources.labels.name}'{silent:.200}"
+
+
 def choose_rules(sources: Ensemble, config: Path | None) -> dict[str, Rule]:
     """Return the rules that a report compares: both plain ones, and that of a fusion config.
 
@@ -143,7 +148,7 @@ def report_fusion(
         title=title,
         entries=measured.entries,
         cases=show_cases(shown, sources, rules, samples),
-        labels=sources.labels,
+        labels=sources.spoken,
         facts=[*_facts(sources, measured), *facts, *_refined(rules.get(shown.name))],
         gains=gains,
         hybrid=hybrid,
@@ -174,7 +179,7 @@ def _facts(sources: Ensemble, measured: Measured) -> list[tuple[str, str]]:
     unknown = len(sources.images) - len(images)
     facts = [
         ("Images", count_people(measured.entries[0].scores).replace(" images", "", 1)),
-        ("Classes", f"{len(sources.labels)} of '{sources.labels.name}'"),
+        ("Classes", _classes(sources)),
         ("Version", f"maskzoo {environment()['versions'].get('maskzoo', 'not installed')}"),
     ]
     return [*facts, ("Images without truth", f"{unknown}, left out")] if unknown else facts
