@@ -51,6 +51,7 @@ _NEEDED_BY_YOLO = (
     "https://docs.ultralytics.com/datasets, or a classes.txt with a class a line"
 )
 _NAMES_OF_YOLO = ("classes.txt", "obj.names", "obj.data")
+_VOLUMES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 
 
 def folders_with(folder: Path, name: str) -> list[Path]:
@@ -120,15 +121,22 @@ def describe_pointers(data: Path) -> str:
 
 def describe_lack(data: Path) -> str:
     """Say what is nearly a data set in a folder, and what it lacks; "" where nothing is."""
+    if masks := _describe_odd_masks(data / "masks"):
+        return masks
     if any((data / name).is_file() for name in _NAMES_OF_YOLO):
         return _NEEDED_BY_YOLO
     if (data / "labelsTr").is_dir() and (data / "imagesTr").is_dir():
+        if volume := next(filter(_is_volume, sorted((data / "labelsTr").iterdir())), None):
+            return (
+                f": labelsTr/{volume.name}: volumes are not read: save their slices as PNG, which "
+                "'file_ending' in dataset.json then says"
+            )
         return (
             ": nnU-Net's imagesTr/ and labelsTr/ need a dataset.json beside them with 'labels' "
             "(names and numbers) and 'file_ending'"
         )
-    if (masks := _describe_odd_masks(data / "masks")) or (data / "labels.yaml").is_file():
-        return masks
+    if (data / "labels.yaml").is_file():
+        return ""
     if (data / "masks").is_dir():
         return (
             ": masks/ needs a labels.yaml beside it with 'name' and 'names', and a masks.yaml "
@@ -137,13 +145,17 @@ def describe_lack(data: Path) -> str:
     return ""
 
 
+def _is_volume(path: Path) -> bool:
+    return path.name.lower().endswith(_VOLUMES)
+
+
 def _describe_odd_masks(folder: Path) -> str:
     """Say of masks in a folder that they are of a kind that is not read; "" of others."""
     files = sorted(path for path in folder.glob("[!.]*") if path.is_file())
     if not files:
         return ""
     first = files[0]
-    if first.suffix.lower() in (".npy", ".npz", ".mat", ".nii", ".gz"):
+    if first.suffix.lower() in (".npy", ".npz", ".mat") or _is_volume(first):
         return f": masks/{first.name}: masks are read from PNG, TIFF, BMP or GIF: save them so"
     try:
         with Image.open(first) as image:

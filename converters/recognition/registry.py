@@ -96,6 +96,8 @@ def recognise_folder(data: Path) -> str:
         found = []
     if len(found) == 1:
         return found[0]
+    if not found and not any(files_below(data, results=True, links=True)):
+        raise ValueError(f"{data}: expected a data set, found an empty folder")
     what = f"several formats at once; name it (--from): {' or '.join(found)}"
     if not found:
         what = f"none that is known{_describe(data)}"

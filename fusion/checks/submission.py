@@ -244,7 +244,7 @@ def _pair_problems(names: Sequence[str], labels: LabelSpace, rows: _Rows) -> lis
             if c not in labels.index
         ],
         "missing image": [n for n in names if n not in seen],
-        "missing class": [", ".join(unused)] if unused else [],
+        "missing class": [_unused(unused, labels)] if unused else [],
         "missing": list(_missing(names, labels, rows)),
         "comes twice": [f"{there[images[row]]} {classes[numbers[row]]}" for row in twice],
     }
@@ -254,6 +254,12 @@ def _pair_problems(names: Sequence[str], labels: LabelSpace, rows: _Rows) -> lis
     for kind, items in kinds.items():
         problems += _listed(kind, [f"{kind}: {item}" for item in items])
     return problems or _order_problems(names, labels, rows)
+
+
+def _unused(unused: Sequence[str], labels: LabelSpace) -> str:
+    """Say which classes have no row, and what to do where others alone are meant."""
+    hint = "; where the others alone are meant, name these: --labels A,B"
+    return ", ".join(unused) + (hint if len(unused) < len(labels) else "")
 
 
 def _missing(names: Sequence[str], labels: LabelSpace, rows: _Rows) -> Iterator[str]:

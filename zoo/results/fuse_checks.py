@@ -58,7 +58,7 @@ def check_fusion(
         raise ValueError("--floor: a store keeps every probability; give it to what reads it")
     if is_apart and (to == CSV or ensemble.labels.once):
         once = "each class occurs once in an image here: leave it out"
-        rows = "a submission has one row for each class: expected --format store"
+        rows = "a submission has one row for each class: expected --format store, coco or another"
         raise ValueError(f"--objects: {once if ensemble.labels.once else rows}")
     _check_sizes(ensemble, rule, to, has_data)
     if layout and to in _NO_DATA_SETS:

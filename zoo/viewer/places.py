@@ -18,7 +18,7 @@ from zoo.runs.table import find_runs
 from zoo.source import DataSource
 from zoo.viewer.sources import PARTS, is_store
 
-_KINDS = ("data", "source", "run", "audit", "pipeline")
+_KINDS = ("data", "source", "run", "audit", "pipeline", "stores")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,9 @@ class Places:
             if is_store(store)
         ]
         stores += [store for path in pipelines for store in _pipeline_stores(path)]
+        stores += [
+            own for path in kinds["stores"] for own in sorted(path.iterdir()) if is_store(own)
+        ]
         sources = list(dict.fromkeys([*kinds["source"], *stores]))
         data = next(iter(kinds["data"]), None)
         runs, audits = tuple(kinds["run"]), tuple(kinds["audit"])
@@ -155,9 +158,16 @@ def _kind_of(path: Path, data_format: str | None) -> str:
     # Runs hold drawings: a folder of mere images may be one of runs.
     if found in ("", "images") and holds_runs(path):
         return "run"
+    if found == "" and _holds_stores_alone(path):
+        return "stores"
     if problem is not None:
         raise problem
     return "data"
+
+
+def _holds_stores_alone(path: Path) -> bool:
+    folders = [own for own in path.iterdir() if own.is_dir() and not own.name.startswith(".")]
+    return bool(folders) and all(map(is_store, folders))
 
 
 def _pipeline_stores(folder: Path) -> list[Path]:

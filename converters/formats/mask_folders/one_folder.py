@@ -37,6 +37,7 @@ _BEHIND = re.compile(
     r"(.+)[_.-](masks?|seg|segmentation|labels?|lbl|gt|anno|annotation)(?P<more>[_-]?\d+)?",
     re.IGNORECASE,
 )
+_CELLPOSE = "_cp"  # of `X.png` it writes `X_cp_masks.png`
 # Who has drawn a mask that lies beside its image (CHASE_DB1: `Image_01L_1stHO`).
 _DRAWN_BY = re.compile(r"(?P<image>.+)[_-](?P<who>\d)(st|nd|rd)[_-]?(ho|manual)", re.IGNORECASE)
 # What comes before a name, as in `mask_001` and `image_001`.
@@ -80,6 +81,8 @@ def _side_by_side(files: Mapping[str, Path]) -> Pairs | None:
         # `a_mask_1` is of `a_1` where there is such an image.
         if number and image + number in files:
             image, number = image + number, ""
+        if image not in files and image.removesuffix(_CELLPOSE) in files:
+            image = image.removesuffix(_CELLPOSE)
         if image not in files:
             continue
         if not number and False in numbered[image]:

@@ -275,3 +275,18 @@ def test_names_that_mean_something_else_are_refused(name, hand, tmp_path):
     with pytest.raises(ValueError, match=f"a meaning of its own for the class '{name}'"):
         converters.write([hand("a")], tmp_path / "out", format="nnunet", labels=labels)
     assert not (tmp_path / "out").exists()
+
+
+def test_volumes_are_told_as_what_they_are(tmp_path):
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "case_1.nii.gz").write_bytes(b"\x1f\x8b")
+    (tmp_path / "dataset.json").write_text('{"labels": {"a": 1}, "file_ending": ".nii.gz"}')
+    with pytest.raises(ValueError, match=r"labelsTr/case_1\.nii\.gz: volumes are not read: save"):
+        converters.read(tmp_path)
+
+
+def test_an_empty_folder_is_told_as_empty(tmp_path):
+    (tmp_path / "images").mkdir()
+    with pytest.raises(ValueError, match="expected a data set, found an empty folder"):
+        converters.recognise(tmp_path)

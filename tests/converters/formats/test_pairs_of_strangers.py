@@ -108,6 +108,8 @@ LAYOUTS = {
     in_one_folder("image_{}", "mask_{}"): ("1", "2"),
     in_one_folder("img_{}", "mask_img_{}"): ("1", "2"),
     in_one_folder("img_{}", "img_{}.mask"): ("1", "2"),
+    in_one_folder("img_{}", "img_{}_cp_masks"): ("1", "2"),
+    in_one_folder("img_{}_cp", "img_{}_cp_masks"): ("1", "2"),
     folder_of_a_case: ("heart", "lung"),
     folders_of_classes: ("heart", "lung"),
     named_by_a_table: ("1", "2"),

@@ -116,7 +116,8 @@ def test_a_fault_of_the_whole_file_is_one_line(case, look, rows):
 
 def test_classes_that_are_missing_everywhere_are_one_line(look, rows):
     problems = look([row for row in rows if row.label not in ("3", "Ulna")]).problems
-    assert list(problems) == ["expected 8 rows, found 4", "missing class: 3, Ulna"]
+    hint = "where the others alone are meant, name these: --labels A,B"
+    assert list(problems) == ["expected 8 rows, found 4", f"missing class: 3, Ulna; {hint}"]
 
 
 def test_each_image_has_its_own_size(look, rows):

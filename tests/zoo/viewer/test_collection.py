@@ -243,6 +243,14 @@ def test_a_run_brings_its_stores_and_names_are_kept_apart(show, tmp_path):
     assert names_of([show.csv, other, run / "val"]) == [f"{show.folder.name}/c", "other/c", "run"]
 
 
+def test_a_folder_of_stores_is_these(show, tmp_path):
+    stores = [tmp_path / "val" / name for name in ("a", "b")]
+    for store in stores:
+        shutil.copytree(next(iter(show.stores)), store)
+    (tmp_path / "val/notes.txt").write_text("of others")
+    assert Places.sort([show.data, tmp_path / "val"]) == Places(show.data, tuple(stores))
+
+
 def test_stores_are_shown_without_a_data_set(show, tmp_path):
     found = Collection.open(show.stores, tmp_path / "edits.yaml")
     assert list(found.entries) == list(show.samples)
