@@ -241,4 +241,6 @@ def remedy(names: Sequence[str]) -> str:
     fitting = [n for n, times in known.items() if 2 * most >= len(names) and times == most]
     if fitting:
         return f"choose --labels {' or '.join(fitting)}"
-    return "leave --labels out to take the data's own, or add them as its 'aliases'"
+    return (
+        "leave --labels out, if it is given, to take the data's own, or add them as its 'aliases'"
+    )
