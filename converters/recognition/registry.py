@@ -96,8 +96,6 @@ def recognise_folder(data: Path) -> str:
         found = []
     if len(found) == 1:
         return found[0]
-    if not found and not any(files_below(data, results=True, links=True)):
-        raise ValueError(f"{data}: expected a data set, found an empty folder")
     what = f"several formats at once; name it (--from): {' or '.join(found)}"
     if not found:
         what = f"none that is known{_describe(data)}"
@@ -155,4 +153,7 @@ def _describe(data: Path) -> str:
         return told
     if told := describe_unpaired(data) or describe_unreadable(data) or describe_lack(data):
         return files + told + known
-    return describe_foreign(data) or files + describe_labels(data) + known
+    if told := describe_foreign(data):
+        return told
+    is_empty = not any(files_below(data, results=True, links=True))
+    return ": the folder is empty" if is_empty else files + describe_labels(data) + known

@@ -288,5 +288,5 @@ def test_volumes_are_told_as_what_they_are(tmp_path):
 
 def test_an_empty_folder_is_told_as_empty(tmp_path):
     (tmp_path / "images").mkdir()
-    with pytest.raises(ValueError, match="expected a data set, found an empty folder"):
+    with pytest.raises(ValueError, match="found none that is known: the folder is empty"):
         converters.recognise(tmp_path)
