@@ -42,6 +42,16 @@ def is_of_annotations(folder: str) -> bool:
     return not _DRAWN.isdisjoint(re.findall("[a-z]+", folder.lower()))
 
 
+def plain_name(name: str) -> str:
+    """Return what is left of a name without case and separators, but for those between digits.
+
+    >>> plain_name("Left_Lung") == plain_name("left lung"), plain_name("finger-1-1")
+    (True, 'finger1/1')
+    """
+    plain = normal_name(name).casefold()
+    return _SEPARATORS.sub("", _BETWEEN_DIGITS.sub("/", plain))
+
+
 def alike_names(uses: Mapping[str, int]) -> list[tuple[str, str]]:
     """Return names that differ only in case or separators from one that is used more often.
 
@@ -53,9 +63,7 @@ def alike_names(uses: Mapping[str, int]) -> list[tuple[str, str]]:
     """
     found: dict[str, list[str]] = {}
     for name in sorted(uses, key=lambda name: (-uses[name], name)):
-        plain = normal_name(name).casefold()
-        plain = _SEPARATORS.sub("", _BETWEEN_DIGITS.sub("/", plain))
-        found.setdefault(plain, []).append(name)
+        found.setdefault(plain_name(name), []).append(name)
     return [(name, usual) for usual, *rare in found.values() for name in rare]
 
 

@@ -13,10 +13,13 @@ from converters.formats.coco.files import annotation_files
 from converters.formats.yolo.config import YoloConfig
 from converters.subsets.names import part_of
 from converters.types import LabelSpace, Sample
+from fusion.binary import binary_masks
+from fusion.checks.exchanged import Placement
 from fusion.interchange.files.arrays import Activation
 from fusion.interchange.files.files import open_written
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
-from fusion.metrics.annotated import score_prediction
+from fusion.metrics.annotated import truth_masks
+from fusion.metrics.scores import dice
 from fusion.sources.manifest import Manifest
 from fusion.sources.store import StoreWriter, check_replaceable
 from fusion.types import LEAST_SCORE, Prediction
@@ -138,6 +141,7 @@ def import_predictions(
     annotated = [sample.key for sample in covered if sample.instances]
     looked_at = frozenset(annotated[:: -(-len(annotated) // _LOOKED_AT) or 1])
     overlaps: list[float] = []
+    placement = Placement(labels.background)
     # Always from the start: what the numbers in the files mean may have changed meanwhile.
     with StoreWriter(out, manifest, is_new=True) as writer:
         try:
@@ -152,7 +156,7 @@ def import_predictions(
                 if not problems:
                     prediction = replace(prediction, classes=frozenset(found.classes) or None)
                     if sample.key in looked_at:
-                        overlaps += _overlaps(prediction, sample, labels)
+                        overlaps += _overlaps(prediction, sample, labels, placement)
                     writer.append(to_original_frame(prediction, sample, spoken))
                 report(done, len(keys), "")
             if problems:
@@ -160,6 +164,8 @@ def import_predictions(
             _check_counts(path, counts, say)
             if found.kind == "instance":
                 _tell_scores(found, scores, labels, say)
+            if misplaced := placement.describe():
+                say(misplaced)
             if overlaps and (mean := fmean(overlaps)) < _HARDLY:
                 say(
                     f"the masks lie on the annotations with a Dice of {mean:.2f} alone, in "
@@ -172,11 +178,21 @@ def import_predictions(
     return len(keys), sum(counts)
 
 
-def _overlaps(prediction: Prediction, sample: Sample, labels: LabelSpace) -> list[float]:
-    """Return the Dice of each class that is annotated in an image and spoken of."""
-    score = score_prediction(prediction, sample, labels)
+def _overlaps(
+    prediction: Prediction, sample: Sample, labels: LabelSpace, placement: Placement
+) -> list[float]:
+    """Return the Dice of each class that is annotated in an image and spoken of.
+
+    Args:
+        prediction: of the image.
+        sample: the image, annotated.
+        labels: the classes.
+        placement: counts the classes' pixels.
+    """
+    found, truth = binary_masks(prediction, labels), truth_masks(sample, labels)
     spoken = labels.names if prediction.classes is None else prediction.classes
-    return [score.dice[name] for name in spoken if score.counts[name].true]
+    placement.add({name: found[name] for name in spoken}, truth, sample.size_hw)
+    return [dice(found[name], truth[name]) for name in spoken if name in truth]
 
 
 def _numbers(data: DataSource, own: LabelSpace) -> dict[int, str]:

@@ -26,6 +26,7 @@ _USUAL = re.compile(
 )
 # How a list of results begins; so much of it is read.
 _RESULT, _HEAD = re.compile(rb"(\xef\xbb\xbf)?\s*\[\s*\{"), 1 << 16
+_SCORE = re.compile(rb'"score"\s*:\s*[-.\d]')
 _PLACES = frozenset({"annotation", "annotations"})
 # What programs leave beside data, and write with comments or in dialects.
 _SETTINGS = re.compile(
@@ -41,7 +42,7 @@ def annotation_files(root: Path) -> list[Path]:
     Beside a file `instances_*` those for other tasks (captions, keypoints) of the same images are
     not meant.
     """
-    return _for_instances([path for path in _json_files(root) if _looks_like_coco(path)])
+    return _for_instances([path for path in _json_files(root) if is_annotation_file(path)])
 
 
 def broken_files(root: Path, files: Collection[Path], results: Collection[Path] = ()) -> list[Path]:
@@ -58,7 +59,7 @@ def broken_files(root: Path, files: Collection[Path], results: Collection[Path] 
         results: those that `lists_of_results` finds, which are none of them.
     """
     beside, known = {path.parent for path in files}, {*files, *results}
-    others = [p for p in _json_files(root) if p not in known and not _looks_like_coco(p)]
+    others = [p for p in _json_files(root) if p not in known and not is_annotation_file(p)]
     meant = [path for path in others if _is_meant(path, path.parent in beside)]
     return [path for path in _for_instances([*files, *meant]) if path in meant]
 
@@ -92,9 +93,19 @@ def head_of_results(path: Path) -> bytes:
     return head if _RESULT.match(head) and b'"image_id"' in head else b""
 
 
+def is_annotation_file(path: Path) -> bool:
+    """Tell whether a file looks like COCO's, with images and objects or categories."""
+    return _mentions(path, _IMAGES, _OBJECTS)
+
+
+def has_scores(path: Path) -> bool:
+    """Tell whether a file of COCO's has scores of objects, as predictions have them."""
+    return _mentions(path, _SCORE)
+
+
 def matches(root: Path) -> bool:
     """Tell whether a folder holds COCO's annotation files, or files that are called so."""
-    return any(_looks_like_coco(p) or _has_coco_name(p) for p in _json_files(root))
+    return any(is_annotation_file(p) or _has_coco_name(p) for p in _json_files(root))
 
 
 def is_test(root: Path, file: Path) -> bool:
@@ -138,12 +149,13 @@ def _instances_beside(path: Path) -> Path | None:
     return None
 
 
-def _looks_like_coco(path: Path) -> bool:
+def _mentions(path: Path, *patterns: re.Pattern[bytes]) -> bool:
+    """Tell whether a file has all of these; one that cannot be opened has none."""
     try:
         if not path.is_file() or not path.stat().st_size:
             return False
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return bool(_IMAGES.search(text) and _OBJECTS.search(text))
+            return all(pattern.search(text) for pattern in patterns)
     except OSError:
         return False
 

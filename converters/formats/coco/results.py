@@ -6,6 +6,9 @@ As `loadRes` of pycocotools reads it, and Detectron2, MMDetection and others wri
 mean is said by the data set's annotation file. One file is meant: that which has all images and
 categories of the list. The list is about all images of this file: those without a detection are not
 named. An object without pixels is none.
+
+A whole file, with images and categories of its own, may hold predictions, too: `annotations` with
+`score`, as FiftyOne writes them.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.errors import Problems
+from converters.errors import Problems, boxes_only
 from converters.files.json_lists import JsonList, scan_list
-from converters.formats.coco.documents import Document, Id, Record, normal_id
+from converters.formats.coco.documents import Annotations, Document, Id, Record, normal_id
 from converters.formats.coco.files import annotation_files
 from converters.formats.coco.names import labels_of
 from converters.formats.coco.reading import CocoReader
@@ -44,7 +47,7 @@ class CocoResults:
     annotations: Path
     keys: tuple[str, ...]
     classes: frozenset[str]
-    _entries: JsonList
+    _entries: JsonList | Annotations
     _places: Mapping[str, Sequence[int]]
     _labels: Mapping[Id, str]
 
@@ -95,6 +98,42 @@ class CocoResults:
         named = labels_of(document, labels, Problems(root))
         classes = frozenset(named[number] for number in set(categories) if number in named)
         return cls(path, document.path, tuple(keys.values()), classes, entries, places, named)
+
+    @classmethod
+    def of_document(
+        cls, document: Document, keys: Mapping[Id, str], labels: Mapping[Id, str]
+    ) -> CocoResults:
+        """Take the annotations of a file for detections.
+
+        Args:
+            document: the file.
+            keys: id -> key, of all its images.
+            labels: id -> class, of the categories that are asked for.
+
+        Raises:
+            ValueError: annotations of boxes, or of another task; or one of no image or category of
+                the file.
+        """
+        every = document.annotations
+        if task := "COCO panoptic" if document.is_panoptic else document.other_task:
+            raise ValueError(
+                f"{document.path}: expected objects with polygons or run-length codes, found {task}"
+            )
+        if document.is_of_boxes:
+            raise ValueError(f"{document.path}: {boxes_only(len(every))}")
+        places: dict[str, array[int]] = {}
+        for place, (number, own) in enumerate(zip(every.images, every.categories, strict=True)):
+            key = None if number is None else keys.get(number)
+            if key is None or not own <= document.categories.keys():
+                what = "an image" if key is None else "a category"
+                raise ValueError(
+                    f"{document.path}: annotation at place {place}: expected {what} of this file, "
+                    "found another id"
+                )
+            places.setdefault(key, array("L")).append(place)
+        classes = frozenset(label for number, label in labels.items() if every.uses[number])
+        own_keys = tuple(keys.values())
+        return cls(document.path, document.path, own_keys, classes, every, places, labels)
 
     @property
     def keys_found(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from fusion.interchange.files.content import (
 )
 from fusion.interchange.files.npz import heads_in, is_of_python, names_in, read_stack, stacks_in
 from fusion.interchange.files.stated_names import find_stated, read_stated
+from fusion.interchange.files.tiff import FULL_16, is_tiff, read_tiff
 from fusion.interchange.files.written import KnownImages, match_files
 
 PLANES, LOGITS = "probabilities", "logits"
@@ -144,13 +145,15 @@ def read_array(path: Path, name: str = "", preferred: str = PLANES) -> Array:
     """Return the array of a file of numpy; nothing in it is run.
 
     Args:
-        path: NPY, or NPZ.
+        path: NPY, NPZ or TIFF.
         name: of the array in a NPZ; "" takes the preferred one, or the only one.
         preferred: of several arrays.
 
     Raises:
         ValueError: a damaged file, none or several such arrays, or one of other than numbers.
     """
+    if is_tiff(path):
+        return read_tiff(path)
     try:
         # numpy leaves files open that it cannot read.
         with path.open("rb") as file:
@@ -208,7 +211,8 @@ def are_maps(folder: Path, files: Collection[ArrayOf], known: KnownImages) -> bo
     """Tell whether arrays are index maps: of whole numbers in one plane.
 
     These are of the classes, where there are several. Of one class they are of its objects; in
-    uint8 they may also be probabilities, and these lie otherwise.
+    uint8 they may also be probabilities, and these lie otherwise; in TIFFs of uint16, too, and then
+    one goes beyond half of what there is.
 
     Args:
         folder: with the files.
@@ -222,6 +226,7 @@ def are_maps(folder: Path, files: Collection[ArrayOf], known: KnownImages) -> bo
     planes = [own for _, own in read_stated(stated) if own != (0,)] if stated else known.labels
     if len(planes) == 1 < len(known.labels):
         return False  # a plane of the class that is named
+    is_deep = False
     for file in files:
         try:
             values = one_plane(file.read())
@@ -231,11 +236,16 @@ def are_maps(folder: Path, files: Collection[ArrayOf], known: KnownImages) -> bo
             return False
         if len(planes) > 1:
             return True
-        if values.dtype != np.uint8 and values.max(initial=0) > 1:
+        highest = values.max(initial=0)
+        if values.dtype == np.uint16 and is_tiff(file.path):
+            if highest > FULL_16 // 2:
+                return False
+            is_deep = is_deep or highest > 1
+        elif values.dtype != np.uint8 and highest > 1:
             return True
         if values.dtype == np.uint8 and len(np.unique(values)) > 2:
             return _are_objects(values)
-    return False
+    return is_deep
 
 
 def _are_objects(values: Array) -> bool:

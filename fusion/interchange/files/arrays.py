@@ -3,6 +3,7 @@
     FOLDER/NAME.npy, FOLDER/NAME.npz    probabilities (C, H, W), (H, W, C), or (H, W) of one class
     FILE.npz, FOLDER/FILE.npz           an array of each image, called as the image is; or a stack
                                         of all and the images' names, and maybe `classes`
+    FOLDER/NAME.tif                     planes as pages or channels; uint16 has 65535 for 1
     FOLDER/classes.txt                  (optional) the C classes, a line each
 
 Without names these are the data set's own classes in their order, or these after a first plane
@@ -27,6 +28,7 @@ from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
 from fusion.interchange.files.array_files import LOGITS, PLANES, Array, ArrayOf
 from fusion.interchange.files.stated_names import BACKGROUND, NAMES, find_stated, read_stated
+from fusion.interchange.files.tiff import FULL_16, is_tiff
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
 from fusion.types import Prediction
 
@@ -66,6 +68,8 @@ def open_arrays(
         _check_range(one, first, activation)
     classes = known.labels.only(label for label in given if label)
     are_masks = None if activation else _are_masks(files.values())
+    if are_masks is False:
+        _check_depth(files.values())
 
     def predict(key: str) -> Prediction:
         if key not in files:
@@ -99,7 +103,7 @@ def _classes(
         )
         return list(map(known.labels.canonical, known.numbers.values()))
     stated = read_stated(path)
-    if path.name == DATASET and stated[0][1] == (0,) and not known.labels.canonical(stated[0][0]):
+    if path.name == DATASET and stated[0][1] == (0,) and not known.canonical(stated[0][0]):
         stated = stated[1:]
     return known.take_names(path, [name for name, _ in stated], note, BACKGROUND)
 
@@ -121,6 +125,25 @@ def _are_masks(files: Iterable[ArrayOf]) -> bool | None:
     return True
 
 
+def _check_depth(files: Iterable[ArrayOf]) -> None:
+    """Refuse TIFFs of 16 bits none of which goes beyond 8: nobody knows what is 1 in them."""
+    highest = 0
+    for file in files:
+        try:
+            values = file.read()
+        except ValueError:
+            continue  # told when it is read
+        if values.dtype != np.uint16 or not is_tiff(file.path):
+            return
+        highest = max(highest, int(values.max(initial=0)))
+        if highest > _FULL:
+            return
+    raise ValueError(
+        f"{file}: expected 16 bits of which {FULL_16} is 1, found none above {highest} in any "
+        "file: save them in 8 bits"
+    )
+
+
 def _planes(
     path: ArrayOf, count: int, activation: Activation | None, are_masks: bool | None
 ) -> Array:
@@ -136,6 +159,8 @@ def _planes(
     elif values.dtype == np.uint8 and (are_masks is not None or values.max() != 1):
         # That 255 is 1 is known by now, also where this image has less than 1 / 255.
         values = np.divide(values, _FULL, dtype=np.float32)
+    elif values.dtype == np.uint16 and is_tiff(path.path) and are_masks is not None:
+        values = np.divide(values, FULL_16, dtype=np.float32)
     elif values.dtype.kind in "iu":
         raise ValueError(
             f"{path}: expected probabilities as floats or as uint8 where 255 is 1, or, in all "

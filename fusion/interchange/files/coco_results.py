@@ -39,6 +39,26 @@ def open_results(
     # In a fold nothing may be found.
     for file in sorted({*files}.difference(own.path for own in lists)):
         note(f"{file}: an empty list: nothing was found")
+    named = dict.fromkeys(own.annotations.name for own in lists)
+    classes = frozenset[str]().union(*(own.classes for own in lists))
+    spoken = known.spoken(path, classes, note)
+    return of_results(f"COCO results with the ids of {', '.join(named)}", lists, known, spoken)
+
+
+def of_results(
+    form: str, lists: Sequence[CocoResults], known: KnownImages, spoken: tuple[str, ...]
+) -> WrittenPredictions:
+    """Return the predictions that COCO's results are.
+
+    Args:
+        form: what they are, in words.
+        lists: of other images each, as those of folds.
+        known: the data set's images.
+        spoken: the classes that are spoken of; empty means all.
+
+    Raises:
+        ValueError: two have detections of one image.
+    """
     owners = join_files({own.path: (own, own.keys_found) for own in lists})
     there = {key: None for own in lists for key in own.keys if key in known.samples}
 
@@ -47,8 +67,4 @@ def open_results(
         found = owners[key].detections(key, size_hw) if key in owners else []
         return predict_objects(key, size_hw, (MaskObject(*one) for one in found), known.labels)
 
-    named = dict.fromkeys(own.annotations.name for own in lists)
-    form = f"COCO results with the ids of {', '.join(named)}"
-    classes = frozenset[str]().union(*(own.classes for own in lists))
-    spoken = known.spoken(path, classes, note)
     return WrittenPredictions(form, "instance", there, True, predict, spoken)

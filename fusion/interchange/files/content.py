@@ -9,10 +9,11 @@ from pathlib import Path
 
 from converters.files.below import files_below
 from converters.files.images import is_image
-from converters.formats.coco.files import head_of_results
+from converters.formats.coco.files import head_of_results, is_annotation_file
 from converters.formats.rle_table.options import OPTIONS, read_options
 from converters.formats.rle_table.table import Table
 from fusion.interchange.files.npz import names_in, texts_in
+from fusion.interchange.files.tiff import SUFFIXES as TIFFS
 from fusion.interchange.files.written import KnownImages, names_of_file
 
 TABLES = (".csv", ".tsv")
@@ -33,22 +34,28 @@ class FolderContent:
         lists: of COCO results with outlines, and what is called as they are but for numbers.
         boxes: JSON lists of detections without outlines.
         others: further JSON files.
+        documents: those of them that are COCO's, with images and categories of their own.
         tables: with columns of run-length codes.
         arrays: NPY and NPZ.
         maps: PNG.
+        tiffs: TIFF, which may be images, too.
         texts: TXT.
         images: what may be an image of the data set by its suffix.
+        files: all.
     """
 
     folder: Path
     lists: tuple[Path, ...]
     boxes: tuple[Path, ...]
     others: tuple[Path, ...]
+    documents: tuple[Path, ...]
     tables: tuple[Path, ...]
     arrays: tuple[Path, ...]
     maps: tuple[Path, ...]
+    tiffs: tuple[Path, ...]
     texts: tuple[Path, ...]
     images: tuple[Path, ...]
+    files: tuple[Path, ...]
 
     @classmethod
     def look(cls, folder: Path) -> FolderContent:
@@ -71,16 +78,20 @@ class FolderContent:
         heads = {path: head_of_results(path) for path in of(_JSON)}
         lists = such(_JSON, lambda path: b'"segmentation"' in heads[path])
         rest = sorted(heads.keys() - set(lists))
+        documents = such(_JSON, lambda path: not heads[path] and is_annotation_file(path))
         return cls(
             folder,
             tuple(lists),
             tuple(path for path in rest if heads[path]),
             tuple(path for path in rest if not heads[path]),
+            tuple(path for path in documents if path in rest),
             tuple(such(TABLES, lambda path: _is_table(path, folder))),
             tuple(of(ARRAYS)),
             tuple(of(_MAPS)),
+            tuple(of(TIFFS)),
             tuple(of(_TEXTS)),
             tuple(path for path in files if is_image(path)),
+            tuple(files),
         )
 
     @property

@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import converters
+from converters.formats.coco.files import has_scores, head_of_results, is_annotation_file
 from fusion.interchange.files.array_files import are_maps, match_arrays
 from fusion.interchange.files.arrays import Activation, open_arrays
 from fusion.interchange.files.class_masks import find_class_masks, open_class_masks
+from fusion.interchange.files.coco_files import (
+    choose_documents,
+    open_coco_files,
+    own_annotations,
+)
 from fusion.interchange.files.coco_results import open_results
-from fusion.interchange.files.content import ARRAYS, TABLES, FolderContent
+from fusion.interchange.files.content import (
+    ARRAYS,
+    TABLES,
+    FolderContent,
+    is_called_as_image,
+)
 from fusion.interchange.files.data_sets import open_data_set, open_tables
 from fusion.interchange.files.index_maps import choose_maps, open_index_maps
 from fusion.interchange.files.label_files import choose_labels, open_label_files
+from fusion.interchange.files.tiff import is_tiff
 from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
 from fusion.sources.manifest import FILE as MANIFEST
 
 FORMS = (
-    "COCO results (JSON), a table of run-length codes (CSV), arrays of probabilities (NPY, NPZ), a "
-    "folder with such files, with label files of YOLO, index maps or masks of classes (PNG), or a "
-    "data set"
+    "COCO results or a COCO file (JSON), a table of run-length codes (CSV), arrays of "
+    "probabilities (NPY, NPZ), a folder with such files, with label files of YOLO, index maps or "
+    "masks of classes (PNG, TIFF), or a data set"
 )
 """What is known, in words."""
+_REMEDY = (
+    ": save what other files hold, such as NIfTI, as NPY by numpy.save, (classes, H, W) an image, "
+    "each called as its image"
+)
 
 
 def open_written(
@@ -82,19 +98,25 @@ class _Opening:
         """Open a file."""
         suffix = self.path.suffix.lower()
         if suffix == ".json":
+            if is_annotation_file(self.path) and not head_of_results(self.path):
+                return self._documents([self.path])
             return self._lists([self.path])
         if suffix in TABLES:
             return self._tables([self.path])
         if suffix in ARRAYS:
             return self._arrays([self.path])
-        raise ValueError(f"{self.path}: expected {FORMS}, found another file")
+        if is_tiff(self.path):
+            return self._arrays([self.path])
+        raise ValueError(f"{self.path}: expected {FORMS}, found another file{_REMEDY}")
 
     def logits(self, activation: Activation) -> WrittenPredictions:
         """Open arrays, whatever else is there."""
         if self.path.is_dir():
-            arrays = FolderContent.look(self.path).arrays
+            found = FolderContent.look(self.path)
+            arrays = found.arrays or found.tiffs
         else:
-            arrays = tuple(path for path in [self.path] if path.suffix.lower() in ARRAYS)
+            is_array = self.path.suffix.lower() in ARRAYS or is_tiff(self.path)
+            arrays = (self.path,) if is_array else ()
         if not arrays:
             raise ValueError(
                 f"--activation {activation}: expected arrays (NPY, NPZ) of logits, or a folder "
@@ -125,9 +147,36 @@ class _Opening:
         if are_labels:
             self._say_left_out(found, "label files", [*labels, *found.lists])
             return open_label_files(path, labels, known, note)
+        if not has_images or any(map(has_scores, found.documents)):
+            if found.documents and not found.named(found.own_arrays, known):
+                return self._coco(found)
+        elif data_format == "coco" and self._has_own_annotations(found):
+            data_format = ""
         if data_format and _is_set(data_format, has_images, found, known):
             return open_data_set(path, data_format, known, note)
         return self._pixels(found) or self._rows(found, labels)
+
+    def _coco(self, found: FolderContent) -> WrittenPredictions:
+        """Open COCO's files of a folder; PNGs beside them may be the images."""
+        documents = choose_documents(found.documents, self.root, self.annotations, self.note)
+        self._say_left_out(replace(found, maps=()), "COCO files", found.documents)
+        return self._documents(documents)
+
+    def _has_own_annotations(self, found: FolderContent) -> bool:
+        """Tell whether maps lie beside a copy of the data set's annotations, without its images."""
+        own = own_annotations(found.documents, self.root, self.annotations)
+        maps = found.named([*found.maps, *found.tiffs], self.known)
+        if not maps or len(own) < len(found.documents) or self._is_image(maps[0]):
+            return False
+        self.note(f"{own[0]}: left out the data set's own annotations, as maps have predictions")
+        return True
+
+    def _is_image(self, path: Path) -> bool:
+        """Tell whether a map is an image of the data set."""
+        content = path.read_bytes()
+        keys = self.known.stems.get(path.stem, [])
+        images = (Path(str(self.known.samples[key].image)) for key in keys)
+        return any(image.is_file() and image.read_bytes() == content for image in images)
 
     def _pixels(self, found: FolderContent) -> WrittenPredictions | None:
         """Open arrays, maps or masks; None where there are none."""
@@ -137,6 +186,8 @@ class _Opening:
         if found.named(arrays, known) or (arrays and not maps):
             self._say_left_out(found, "arrays", arrays)
             return self._arrays(arrays)
+        if found.tiffs and not self._are_ours(maps):
+            return self._tiffs(found)
         if not maps:
             return None
         read = [*maps, *found.arrays]
@@ -153,6 +204,23 @@ class _Opening:
         self._say_left_out(found, "maps", read)
         return open_index_maps(path, files, known, note)
 
+    def _are_ours(self, maps: list[Path]) -> bool:
+        """Tell whether maps, or masks of classes, are called as images are; plots are not."""
+        is_named = any(is_called_as_image(self.path, path, self.known) for path in maps)
+        return is_named or find_class_masks(self.path, maps, self.known) is not None
+
+    def _tiffs(self, found: FolderContent) -> WrittenPredictions:
+        """Open TIFFs: masks of classes, or planes or numbers as arrays."""
+        path, known = self.path, self.known
+        self._say_left_out(found, "TIFFs", found.tiffs)
+        try:
+            match_files(path, found.tiffs, known)
+        except ValueError:
+            if masks := find_class_masks(path, list(found.tiffs), known):
+                return open_class_masks(path, masks, known, self.note)
+            raise
+        return self._arrays(found.tiffs)
+
     def _rows(self, found: FolderContent, labels: Sequence[Path]) -> WrittenPredictions:
         """Open tables; where there are none, say what there is instead."""
         if found.tables:
@@ -162,12 +230,17 @@ class _Opening:
             return self._lists(documents[:1])
         if labels:
             return open_label_files(self.path, labels, self.known, self.note)
-        raise ValueError(f"{self.path}: expected {FORMS}, found none of them")
+        raise ValueError(f"{self.path}: expected {FORMS}, found {_list_files(found.files)}")
 
     def _lists(self, files: Sequence[Path]) -> WrittenPredictions:
         return open_results(
             self.path, files, self.known, self.root, self.images, self.annotations, self.note
         )
+
+    def _documents(self, files: Sequence[Path]) -> WrittenPredictions:
+        for path in own_annotations(files, self.root, self.annotations):
+            self.note(f"{path}: the data set's own annotations are taken for predictions")
+        return open_coco_files(self.path, files, self.known, self.note)
 
     def _arrays(
         self, files: Sequence[Path], activation: Activation | None = None
@@ -192,13 +265,23 @@ class _Opening:
         folders = {path.parent for path in taken}
         boxes = [path for path in found.boxes if path.parent not in folders]
         maps = choose_maps(self.path, found.maps)
-        named = found.named([*found.arrays, *maps, *found.texts], self.known)
-        others = [*found.lists, *boxes, *found.tables, *named]
+        named = found.named([*found.arrays, *maps, *found.texts, *found.tiffs], self.known)
+        if named and found.tiffs and self._is_image(found.tiffs[0]):
+            named = [path for path in named if path not in found.tiffs]
+        documents = filter(has_scores, found.documents)
+        others = [*found.lists, *documents, *boxes, *found.tables, *named]
         if left := [path for path in others if path not in taken]:
             self.note(
                 f"{self.path}: {form} are read; left out what may be predictions, too (files: "
                 f"{len(left)}, such as {left[0]}): where these are meant, name their folder"
             )
+
+
+def _list_files(files: Sequence[Path]) -> str:
+    """Say how many files there are instead, and what to do with them."""
+    if not files:
+        return "no file"
+    return f"none of them among {len(files)} files, such as {files[0].name}{_REMEDY}"
 
 
 def _is_set(data_format: str, has_images: bool, found: FolderContent, known: KnownImages) -> bool:

@@ -229,16 +229,15 @@ def _planes(
     if is_list(path) and listed[0][1] != (0,):
         # What is of no class has a plane of probabilities, too.
         listed = [(BACKGROUND, (0,)), *listed]
-    found: Planes = [(known.labels.canonical(name), numbers) for name, numbers in listed]
+    found: Planes = [(known.canonical(name), numbers) for name, numbers in listed]
     if listed[0][1] == (0,) and not found[0][0]:
         found[0] = (known.labels.background, (0,))
-    if not any(label for label, _ in found):
-        named = ", ".join(name for name, _ in listed)
-        raise ValueError(f"{path}: expected classes of '{known.labels.name}', found {named:.80}")
+    there = {label for label, _ in found if label}
+    if not there:
+        raise known.none_of(path, [name for name, _ in listed])
     pairs = zip(listed, found, strict=True)
     lost = [name for (name, numbers), (label, _) in pairs if numbers != (0,) and not label]
-    if lost:
-        known.say_left_out(path, lost, note)
+    known.say_left_out(path, lost, there, note)
     return found
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from converters.errors import did_you_mean
 from converters.files.images import is_image
+from converters.files.names import plain_name
 from converters.formats.mask_folders.nnunet_writing import name_of_image
 from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
@@ -16,6 +19,7 @@ from fusion.types import Kind, Prediction
 T = TypeVar("T")
 # Of classes.
 _SHOWN = 4
+_NUMBERS = re.compile(r"\d+")
 _FOREIGN = {
     "file": "expected a file called as an image of the data set is, found none of that name: move "
     "it elsewhere",
@@ -102,20 +106,68 @@ class KnownImages:
             ValueError: none is asked for.
         """
         stated = list(names)
-        found = [self.labels.canonical(name) for name in stated]
+        found = [self.canonical(name) for name in stated]
         if not any(found):
-            named = ", ".join(stated)
-            raise ValueError(
-                f"{path}: expected classes of {self.labels.listed()}, found {named:.80}"
-            )
+            raise self.none_of(path, stated)
         pairs = zip(stated, found, strict=True)
-        if lost := [name for name, label in pairs if name != background and not label]:
-            self.say_left_out(path, lost, note)
+        lost = [name for name, label in pairs if name.casefold() != background and not label]
+        self.say_left_out(path, lost, set(filter(None, found)), note)
         return found
 
-    def say_left_out(self, path: Path, names: Iterable[str], note: Callable[[str], None]) -> None:
-        """Say which classes of predictions are not asked for."""
-        note(f"{path}: left out {', '.join(names):.200}, not asked for by '{self.labels.name}'")
+    def none_of(self, path: Path, names: Iterable[str]) -> ValueError:
+        """Return what is wrong with a file whose names are those of no class."""
+        named = ", ".join(name + self._meant(name, ()) for name in names)
+        return ValueError(f"{path}: expected classes of {self.labels.listed()}, found {named:.200}")
+
+    def say_left_out(
+        self,
+        path: Path,
+        names: Iterable[str],
+        found: Collection[str],
+        note: Callable[[str], None],
+    ) -> None:
+        """Say which classes of predictions are not asked for, and which nobody knows.
+
+        Args:
+            path: of the file that names them.
+            names: that are of no class.
+            found: the classes that it has names of.
+            note: told; without names nothing is.
+        """
+        own = {*map(plain_name, self.numbers.values()), *map(plain_name, self.labels.ignored)}
+        left: tuple[list[str], list[str]] = [], []
+        for name in names:
+            is_known = plain_name(name) in own
+            left[is_known].append(name if is_known else name + self._meant(name, found))
+        unknown, known = (", ".join(each) for each in left)
+        if known:
+            note(f"{path}: left out {known:.200}, not asked for by '{self.labels.name}'")
+        if unknown:
+            note(f"{path}: left out {unknown:.200}, not known to '{self.labels.name}'")
+
+    def _meant(self, name: str, found: Collection[str]) -> str:
+        """Name the class that is probably meant by an unknown name, of those that are not found."""
+        # finger-1 is no misspelt finger-11.
+        numbers = _NUMBERS.findall(name)
+        others = [n for n in self.labels.names if n not in found and _NUMBERS.findall(n) == numbers]
+        return did_you_mean(name, others)
+
+    def canonical(self, name: str) -> str | None:
+        """Return the class that is called so, or nearly: case and separators may differ.
+
+        None where there is none, or several are called nearly so.
+        """
+        return self.labels.canonical(name) or self._alike.get(plain_name(name))
+
+    @cached_property
+    def _alike(self) -> Mapping[str, str | None]:
+        """Plain name -> class; None where that of several is the same."""
+        names = {**self.labels.aliases, **{name: name for name in self.labels.names}}
+        found: dict[str, str | None] = {}
+        for name, label in names.items():
+            plain = plain_name(name)
+            found[plain] = label if found.get(plain, label) == label else None
+        return found
 
     def spoken(
         self, path: Path, classes: Collection[str], note: Callable[[str], None]
@@ -160,7 +212,7 @@ class KnownImages:
         if number not in self.numbers:
             known = f"{min(self.numbers)} to {max(self.numbers)}"
             raise ValueError(f"expected the number of a class, {known}, found {number}")
-        return self.labels.canonical(self.numbers[number])
+        return self.canonical(self.numbers[number])
 
 
 def match_files(

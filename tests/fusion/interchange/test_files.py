@@ -456,7 +456,7 @@ def test_the_folds_of_a_network_that_nnunet_has_trained(
 
 
 def test_maps_of_another_kind_are_no_maps(data: Path, known: KnownImages, tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "one.tif"), np.ones(SIZE_HW, np.uint8))
+    cv2.imwrite(str(tmp_path / "one.jpg"), np.ones(SIZE_HW, np.uint8))
     with pytest.raises(ValueError, match=r"expected COCO results .*, found none of them"):
         opened(tmp_path, known, data)
     cv2.imwrite(str(tmp_path / "b.png"), np.ones(SIZE_HW, np.uint8))
@@ -496,7 +496,7 @@ def test_what_is_left_out_of_maps_is_said(data: Path, known: KnownImages, tmp_pa
     said: list[str] = []
     found = opened(tmp_path, known, data, note=said.append)
     assert found.classes == ("cup",)
-    assert "left out spoon, not asked for by 'tools'" in said[0]
+    assert "left out spoon, not known to 'tools'" in said[0]
     # There is no channel of what is ignored.
     np.savez(tmp_path / "one.npz", probabilities=np.full((3, *SIZE_HW), 1.001, np.float32))
     assert found.predict("a/one").binary("cup").area == SIZE_HW[0] * SIZE_HW[1]
@@ -674,7 +674,7 @@ def test_label_files_have_the_numbers_that_their_folder_states(
     found = opened(tmp_path, known, data, note=said.append).predict("a/one")
     # The mug is a cup by an alias.
     assert {label: own[0][0] for label, own in found.masks.items()} == {"fork": 1.0, "cup": 0.8}
-    assert said == [f"{tmp_path / place}: left out knife, not asked for by '{known.labels.name}'"]
+    assert said == [f"{tmp_path / place}: left out knife, not known to '{known.labels.name}'"]
     (tmp_path / place).write_text(text.replace("fork", "pan").replace("mug", "pot"))
     with pytest.raises(ValueError, match="found pan, knife, pot"):
         opened(tmp_path, known, data)

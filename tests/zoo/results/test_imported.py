@@ -308,5 +308,38 @@ def test_masks_that_lie_elsewhere_are_told(here, zoo, tmp_path, capsys):
         one["category_id"] = turned[one["category_id"]]
     (tmp_path / "r.json").write_text(json.dumps(results))
     zoo("convert", tmp_path / "r.json", *given)
-    told = "the masks lie on the annotations with a Dice of 0."
-    assert told in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "the masks lie on the annotations with a Dice of 0." in told
+    assert "annotations of others, by their Dice: cup on fork (" in told
+    assert "fork on cup (" in told
+
+
+@pytest.mark.slow
+def test_two_exchanged_classes_of_several_are_told(zoo, tmp_path, capsys):
+    names = ("cup", "fork", "lamp", "plate", "spoon")
+    samples = []
+    for number in range(3):
+        image = tmp_path / f"{number}.png"
+        cv2.imwrite(str(image), np.full((40, 100), 20 * number, np.uint8))
+        shapes = [
+            Instance(name, box(20 * place + 2, 5 + number, 20 * place + 15, 30))
+            for place, name in enumerate(names)
+        ]
+        samples.append(Sample(f"{number}", image, (40, 100), shapes))
+    labels = LabelSpace("table", names)
+    converters.write(samples, tmp_path / "data", format="coco", labels=labels)
+    (tmp_path / "found").mkdir()
+    for sample in samples:
+        planes = np.zeros((5, 40, 100), np.float32)
+        for place in range(5):
+            planes[place, 6:30, 20 * place + 2 : 20 * place + 15] = 0.9
+        np.save(tmp_path / f"found/{sample.key}.npy", planes)
+    given = (tmp_path / "found", "--to", "store", "--data", tmp_path / "data")
+    (tmp_path / "found/classes.txt").write_text("\n".join(names))
+    zoo("convert", *given, "--out", tmp_path / "a")
+    assert "the masks" not in capsys.readouterr().out
+    (tmp_path / "found/classes.txt").write_text("\n".join(("fork", "cup", *names[2:])))
+    zoo("convert", *given, "--out", tmp_path / "b")
+    (told,) = (line for line in capsys.readouterr().out.splitlines() if "the masks" in line)
+    assert "annotations of others, by their Dice: cup on fork (" in told
+    assert "lamp" not in told
