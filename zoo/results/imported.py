@@ -218,9 +218,12 @@ def _tell_scores(
     say: Callable[[str], None],
 ) -> None:
     unsure = sum(score < LEAST_SCORE for score in scores)
-    if all(score == 1 for score in scores):
-        what = "are given" if found.has_scores else f"are read of {found.form}"
-        say(f"no scores {what}: each object counts as sure")
+    if not found.has_scores:
+        say(f"no scores are read of {found.form}: each object counts as sure")
+    elif not found.gives_scores:
+        say("no scores are given: each object counts as sure")
+    elif all(score == 1 for score in scores):
+        say("all scores are 1: each object counts as sure")
     elif unsure and not labels.once:
         say(
             f"{unsure} of {len(scores)} objects have a score below {LEAST_SCORE:g}: they stay in "

@@ -41,12 +41,14 @@ class CocoResults:
         annotations: the annotation file whose ids it has.
         keys: of all images of that file.
         classes: of those that are asked for the ones that a detection is of.
+        has_scores: whether a detection has one.
     """
 
     path: Path
     annotations: Path
     keys: tuple[str, ...]
     classes: frozenset[str]
+    has_scores: bool
     _entries: JsonList | Annotations
     _places: Mapping[str, Sequence[int]]
     _labels: Mapping[Id, str]
@@ -87,6 +89,7 @@ class CocoResults:
         entries: JsonList,
         numbers: Sequence[Id],
         categories: Sequence[Id],
+        has_scores: bool,
         root: Path,
         known: Sequence[tuple[Document, dict[Id, str]]],
         labels: LabelSpace,
@@ -97,7 +100,8 @@ class CocoResults:
             places.setdefault(keys[number], array("L")).append(place)
         named = labels_of(document, labels, Problems(root))
         classes = frozenset(named[number] for number in set(categories) if number in named)
-        return cls(path, document.path, tuple(keys.values()), classes, entries, places, named)
+        own = tuple(keys.values())
+        return cls(path, document.path, own, classes, has_scores, entries, places, named)
 
     @classmethod
     def of_document(
@@ -132,8 +136,8 @@ class CocoResults:
                 )
             places.setdefault(key, array("L")).append(place)
         classes = frozenset(label for number, label in labels.items() if every.uses[number])
-        own_keys = tuple(keys.values())
-        return cls(document.path, document.path, own_keys, classes, every, places, labels)
+        path, own_keys, has_scores = document.path, tuple(keys.values()), "score" in every.members
+        return cls(path, path, own_keys, classes, has_scores, every, places, labels)
 
     @property
     def keys_found(self) -> tuple[str, ...]:
@@ -209,11 +213,14 @@ def read_ids(
     return found
 
 
-def _scan(path: Path) -> tuple[JsonList, list[Id], list[Id]]:
+def _scan(path: Path) -> tuple[JsonList, list[Id], list[Id], bool]:
+    """Return the entries, their ids of images and of categories, and whether one has a score."""
     numbers: list[Id] = []
     categories: list[Id] = []
+    has_scores = False
 
     def take(entry: object) -> None:
+        nonlocal has_scores
         if not isinstance(entry, Mapping):
             raise ValueError(f"expected detections, found {entry!r:.40} at place {len(numbers)}")
         for found, name in ((numbers, "image_id"), (categories, "category_id")):
@@ -224,6 +231,7 @@ def _scan(path: Path) -> tuple[JsonList, list[Id], list[Id]]:
                     f"{entry.get(name)!r:.40}"
                 )
             found.append(number)
+        has_scores = has_scores or "score" in entry
 
     try:
         content, entries = scan_list(path, None, take)
@@ -232,7 +240,7 @@ def _scan(path: Path) -> tuple[JsonList, list[Id], list[Id]]:
     if content != [] or not numbers:
         found = "an empty list" if content == [] else "another JSON file"
         raise ValueError(f"{path}: expected COCO's results, a list of detections, found {found}")
-    return entries, numbers, categories
+    return entries, numbers, categories, has_scores
 
 
 def _place(document: Document, root: Path) -> str:

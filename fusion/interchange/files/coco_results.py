@@ -67,4 +67,5 @@ def of_results(
         found = owners[key].detections(key, size_hw) if key in owners else []
         return predict_objects(key, size_hw, (MaskObject(*one) for one in found), known.labels)
 
-    return WrittenPredictions(form, "instance", there, True, predict, spoken)
+    given = any(own.has_scores for own in lists)
+    return WrittenPredictions(form, "instance", there, True, predict, spoken, gives_scores=given)

@@ -211,7 +211,7 @@ def _of_objects(files: Mapping[str, Map], known: KnownImages) -> WrittenPredicti
                 found.append(MaskObject(label, 1.0, CropMask(columns.start, rows.start, pixels)))
         return predict_objects(key, size_hw, found, known.labels)
 
-    return WrittenPredictions("maps of objects", "instance", files, True, predict)
+    return WrittenPredictions("maps of objects", "instance", files, True, predict, has_scores=False)
 
 
 def _planes(

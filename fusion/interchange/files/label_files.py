@@ -64,7 +64,8 @@ def open_label_files(
         found = _objects(files[key], known, size_hw, is_tracked) if key in files else []
         return predict_objects(key, size_hw, found, known.labels)
 
-    ends = [pair for path in files.values() for pair in _ends_of_lines(path)]
+    lines = [words for path in files.values() for words in _lines(path)]
+    ends = [(words[0], words[-1]) for words in lines]
     # Nothing else goes beyond 1; where each image has one object, its number is 1 in all lines.
     is_tracked = any(last.isdecimal() and int(last) > 1 for _, last in ends)
     is_tracked |= len(ends) >= _FEW and all(last == "1" for _, last in ends)
@@ -72,7 +73,11 @@ def open_label_files(
     named = known.numbers if is_named else numbers & known.numbers.keys()
     classes = set(filter(None, map(known.label_of, named)))
     spoken = known.spoken(folder, classes, note)
-    return WrittenPredictions("label files of YOLO", "instance", files, False, predict, spoken)
+    # A class, points of two numbers each, then a score, and an object's number at last.
+    has_any = any((len(words) - is_tracked) % 2 == 0 for words in lines)
+    return WrittenPredictions(
+        "label files of YOLO", "instance", files, False, predict, spoken, gives_scores=has_any
+    )
 
 
 def _numbered(
@@ -93,13 +98,13 @@ def _numbered(
     return replace(known, numbers=own)
 
 
-def _ends_of_lines(path: Path) -> list[tuple[str, str]]:
-    """Return the first and the last word of each line; what is broken is told when it is read."""
+def _lines(path: Path) -> list[list[str]]:
+    """Return the words of each line; what is broken is told when it is read."""
     try:
         lines = [text.split() for text in read_lines(path)]
     except ValueError:
         return []
-    return [(words[0], words[-1]) for words in lines if words]
+    return [words for words in lines if words]
 
 
 def _objects(

@@ -42,6 +42,7 @@ class WrittenPredictions:
             ValueError where the file is broken.
         classes: those that are spoken of; empty means all.
         has_scores: whether the form can say how sure an object is.
+        gives_scores: whether it is said of any.
     """
 
     form: str
@@ -51,6 +52,7 @@ class WrittenPredictions:
     predict: Callable[[str], Prediction]
     classes: tuple[str, ...] = ()
     has_scores: bool = True
+    gives_scores: bool = True
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ def test_objects_come_with_scores_and_classes_of_the_file(
         said: list[str] = []
         found = open_written(place, known, data, note=said.append)
         assert (found.form, found.kind, found.names_all) == ("a COCO file", "instance", True)
+        assert found.gives_scores == (score is not None)
         assert (sorted(found.keys), said) == (["a/one", "b/two"], [])
         for key in found.keys:
             ((label, _, own, mask),) = found.predict(key).rows()

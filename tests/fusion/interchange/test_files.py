@@ -691,8 +691,28 @@ def test_numbers_of_tracked_objects_are_left_out(
     for key, count in (("a/one", 1), ("b/two", 2)):
         own = found.predict(key).masks["cup"]
         assert [one for one, _ in own] == [float(score or 1)] * count
+        assert found.gives_scores == bool(score)
         # The triangle alone: a number is no corner.
         assert all(mask.box_xywh[2] <= 0.2 * SIZE_HW[1] + 2 for _, mask in own)
+
+
+@pytest.mark.parametrize("form", ["results", "label files"])
+@pytest.mark.parametrize("score", [None, 1.0, 0.5])
+def test_a_score_of_1_is_not_a_missing_one(
+    form: str, score: float | None, data: Path, known: KnownImages, tmp_path: Path
+) -> None:
+    def change(results: list[Any]) -> None:
+        for one in results:
+            del one["score"]
+            if score is not None:
+                one["score"] = score
+
+    if form == "results":
+        write_results(data, tmp_path / "found.json", change)
+    else:
+        last = "" if score is None else f" {score}"
+        (tmp_path / "one.txt").write_text(f"0 .1 .1 .3 .1 .3 .3{last}\n")
+    assert opened(tmp_path, known, data).gives_scores == (score is not None)
 
 
 def without(label: str) -> Callable[[list[Any]], None]:

@@ -239,6 +239,7 @@ def test_options_of_data_sets_are_refused(option, here, zoo, tmp_path, capsys):
     [
         (0.3, "18 of 18 objects have a score below 0.5: they stay in the store"),
         (None, "no scores are given: each object counts as sure"),
+        (1.0, "all scores are 1: each object counts as sure"),
     ],
 )
 def test_what_scores_mean_is_said(score, said, here, zoo, tmp_path, capsys):
