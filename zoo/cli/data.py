@@ -120,8 +120,9 @@ def convert(
         str,
         typer.Option(
             help="Format to write, see: zoo list formats; or store: a prediction store, to score "
-            "and fuse, of COCO results, a table of run-length codes, label files of YOLO, index "
-            "maps (nnU-Net), arrays (NPY, NPZ), or a data set whose labels are predictions."
+            "and fuse, of COCO results or files, a table of run-length codes, label files of YOLO, "
+            "maps and masks (PNG, TIFF), arrays (NPY, NPZ), or a data set whose labels are "
+            "predictions."
         ),
     ] = "",
     known: Annotated[

@@ -192,7 +192,8 @@ def _overlaps(
     found, truth = binary_masks(prediction, labels), truth_masks(sample, labels)
     spoken = labels.names if prediction.classes is None else prediction.classes
     placement.add({name: found[name] for name in spoken}, truth, sample.size_hw)
-    return [dice(found[name], truth[name]) for name in spoken if name in truth]
+    there = [name for name in spoken if name in truth and truth[name].area]
+    return [dice(found[name], truth[name]) for name in there]
 
 
 def _numbers(data: DataSource, own: LabelSpace) -> dict[int, str]:

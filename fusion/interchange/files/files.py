@@ -153,6 +153,7 @@ class _Opening:
         elif data_format == "coco" and self._has_own_annotations(found):
             data_format = ""
         if data_format and _is_set(data_format, has_images, found, known):
+            self._say_own(found.documents)
             return open_data_set(path, data_format, known, note)
         return self._pixels(found) or self._rows(found, labels)
 
@@ -238,9 +239,14 @@ class _Opening:
         )
 
     def _documents(self, files: Sequence[Path]) -> WrittenPredictions:
-        for path in own_annotations(files, self.root, self.annotations):
-            self.note(f"{path}: the data set's own annotations are taken for predictions")
+        self._say_own(files)
         return open_coco_files(self.path, files, self.known, self.note)
+
+    def _say_own(self, files: Sequence[Path]) -> None:
+        """Say which files that are taken are the data set's own; of all of it others say so."""
+        if self.path.resolve() != self.root.resolve():
+            for path in own_annotations(files, self.root, self.annotations):
+                self.note(f"{path}: the data set's own annotations are taken for predictions")
 
     def _arrays(
         self, files: Sequence[Path], activation: Activation | None = None

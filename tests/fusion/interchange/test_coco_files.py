@@ -221,7 +221,12 @@ def test_the_data_sets_own_annotations_are_not_taken_for_predictions(
     said: list[str] = []
     assert list(open_written(tmp_path, known, data, note=said.append).keys) == ["a/one"]
     assert said == [f"{own}: left out the data set's own annotations, as {path} has predictions"]
-    # Alone they are, and that is said.
+    # Alone they are, and that is said; beside their images, too.
+    shutil.copytree(data, tmp_path / "copy")
+    said = []
+    open_written(tmp_path / "copy", known, data, note=said.append)
+    place = tmp_path / "copy/annotations/instances_train.json"
+    assert said[0] == f"{place}: the data set's own annotations are taken for predictions"
     for place in (own, truth):
         said = []
         open_written(place, known, data, note=said.append)
