@@ -169,13 +169,23 @@ def _open(paths: Sequence[Path], data: DataSource, labels_name: str | None) -> E
 def _with_groups(data: DataSource, opened: Ensemble) -> DataSource:
     """Return the data set with the patients that stores know, else those of the split beside it."""
     stores = [source for source in opened.sources if isinstance(source, PredictionStore)]
-    if groups := next((s.manifest.groups for s in stores if s.manifest.groups), {}):
-        return data.of_groups(groups)
+    if known := next((s.manifest.groups for s in stores if s.manifest.groups), {}):
+        return data.of_groups(known)
     for path in (data.path / SPLIT, Path(SPLIT)):
-        if path.is_file() and opened.images.keys() <= (groups := Split.load(path).groups).keys():
+        groups = _groups_of(path)
+        # Of nobody known an image stands for itself.
+        if opened.images.keys() <= groups.keys() and any(groups[k] != k for k in opened.images):
             note(f"patients are those of {path}")
             return data.of_groups(groups)
     return data
+
+
+def _groups_of(path: Path) -> Mapping[str, str]:
+    """Return a split's patients; none of another file, which nobody has named."""
+    try:
+        return Split.load(path).groups if path.is_file() else {}
+    except ValueError:
+        return {}
 
 
 def _check_held_out(sources: Sequence[Source], stated: Sequence[str]) -> tuple[str, ...]:

@@ -222,6 +222,12 @@ def test_patients_of_the_split_beside_the_data_count(zoo, stores, toys, tmp_path
     said = capsys.readouterr()
     assert "held-out Dice on 6 images of 3 patients" in said.out
     assert f"patients are those of {tmp_path / 'data/split.json'}" in said.err
+    # What nobody has named may be of anything.
+    (tmp_path / "data/split.json").write_text("{}")
+    zoo("fit", *stores, *given, "--out", tmp_path / "f.yaml")
+    said = capsys.readouterr()
+    assert "held-out Dice on 6 images of 6 patients" in said.out
+    assert "patients are" not in said.err
 
 
 def test_all_that_are_not_held_out_are_named_at_once(zoo, stores, work, tmp_path, capsys):
