@@ -135,9 +135,12 @@ def test_a_rule_with_other_sources_is_refused(zoo, work, tmp_path, capsys):
 def test_a_submission_of_other_images_is_refused(zoo, work, tmp_path, capsys):
     out = tmp_path / "s.csv"
     zoo("fuse", work / "val" / "a", "--out", out, "--method", "mean")
-    zoo("check", out, "--data", work / "data", code=2)
+    zoo("check", out, "--data", work / "data", "--subset", "test", code=2)
     told = capsys.readouterr().err
     assert re.search(r"expected images of .*data, subset 'test', such as .* found 4 others", told)
+    # Just those that the split beside the data holds out are meant where nothing else is said.
+    zoo("check", out, "--data", work / "data")
+    assert f"taken: subset val; split {work / 'split.json'}" in capsys.readouterr().out
 
 
 def test_missing_data_is_one_line(zoo, tmp_path, capsys):
