@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 _LONGEST = 4096
 _SEPARATORS = re.compile(r"[\s_.-]+")
 _DRAWN = frozenset({"mask", "masks", "label", "labels", "annotation", "annotations", "annot"})
+_NUMBERS = re.compile(r"\d+")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[\s_.-]+(?=\d)")
 
 
@@ -50,6 +51,16 @@ def plain_name(name: str) -> str:
     """
     plain = normal_name(name).casefold()
     return _SEPARATORS.sub("", _BETWEEN_DIGITS.sub("/", plain))
+
+
+def of_same_numbers(name: str, others: Iterable[str]) -> list[str]:
+    """Return the names that have the same numbers as a name: finger-1 is no misspelt finger-11.
+
+    >>> of_same_numbers("fnger-1", ["finger-1", "finger-11", "Ulna"])
+    ['finger-1']
+    """
+    numbers = _NUMBERS.findall(name)
+    return [other for other in others if _NUMBERS.findall(other) == numbers]
 
 
 def alike_names(uses: Mapping[str, int]) -> list[tuple[str, str]]:

@@ -12,13 +12,12 @@ from types import ModuleType
 
 import configs
 from converters.errors import Problems, did_you_mean
-from converters.files.names import normal_name
+from converters.files.names import normal_name, of_same_numbers
 from converters.files.provenance import read_provenance
 from converters.types import LabelSpace, PackedInstances, Sample
 
 # Names that are so much alike may be one, misspelt.
 _NEARLY = 0.85
-_NUMBERS = re.compile(r"\d+")
 NO_CLASSES = (
     "expected objects with names of classes, found none: give --labels, a YAML file with 'name' "
     "and 'names'"
@@ -216,9 +215,7 @@ def _misspelt(lost: Iterable[str], mapping: Mapping[str, str | None], labels: La
     unused = [name for name in labels.names if name not in mapping.values()]
     pairs = []
     for name in unused:
-        # finger-1 is no misspelt finger-11.
-        alike = [other for other in lost if _NUMBERS.findall(other) == _NUMBERS.findall(name)]
-        pairs.append((name, did_you_mean(name, alike, _NEARLY)))
+        pairs.append((name, did_you_mean(name, of_same_numbers(name, lost), _NEARLY)))
     told = [f"'{name}'{meant}" for name, meant in pairs if meant]
     return f"; '{labels.name}' has classes without objects: {', '.join(told)}" if told else ""
 

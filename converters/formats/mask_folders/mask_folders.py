@@ -452,8 +452,8 @@ class _Classes:
             own = [
                 n for n in read_listed_names(root).values() if n and n.casefold() not in NO_CLASS
             ]
-            bare = read_bare_list(root)
-            own = own or list(bare[1] if bare else ())
+            if not own and (bare := read_bare_list(root)):
+                own = list(bare[1])
             return replace(found, names=tuple(own)) if len(own) == 1 else found
         if found.kind == "numbers" and not found.as_colours:
             # Those that a list says nothing of are as they were.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +16,20 @@ from fusion.interchange.files.content import (
     names_inside,
     place_inside,
 )
-from fusion.interchange.files.npz import heads_in, is_of_python, names_in, read_stack, stacks_in
+from fusion.interchange.files.npz import (
+    BROKEN,
+    heads_in,
+    is_of_python,
+    names_in,
+    read_stack,
+    stacks_in,
+)
 from fusion.interchange.files.stated_names import find_stated, read_stated
 from fusion.interchange.files.tiff import FULL_16, is_tiff, read_tiff
 from fusion.interchange.files.written import KnownImages, match_files
 
 PLANES, LOGITS = "probabilities", "logits"
 Array = npt.NDArray[np.generic]
-# What numpy and its libraries say of a damaged file: a stream, a header, a method of compression, a
-# password, a size beyond the memory, or one array in the place of several.
-_BROKEN = (
-    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
-    *(RuntimeError, MemoryError, TypeError, tokenize.TokenError, SyntaxError),
-)
 _NAMED = "numpy.savez('predictions.npz', probabilities=arrays, images=names) gives them names"
 # Of objects' numbers: pieces that each is in, at most; the shares of them that lie next to nothing,
 # and of the numbers up to the highest that there are, at least.
@@ -45,12 +43,14 @@ class ArrayOf:
     Attributes:
         path: of the file.
         name: in a NPZ of several images; "" where the file is of the image alone.
-        place: in a stack of so many, and how many these are; None where it is none.
+        place: in a stack; None where it is by itself.
+        stacks: names of the arrays that may be that stack.
     """
 
     path: Path
     name: str = ""
-    place: tuple[int, int] | None = None
+    place: int | None = None
+    stacks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.path}, '{self.name}'" if self.name else str(self.path)
@@ -66,13 +66,12 @@ class ArrayOf:
         """
         if self.place is None:
             return read_array(self.path, self.name, preferred)
-        number, count = self.place
-        name = _only(self.path, stacks_in(self.path, count), preferred)
+        name = _only(self.path, self.stacks, preferred)
         try:
             values = read_stack(self.path, name)
-        except _BROKEN as error:
+        except BROKEN as error:
             raise _broken(self.path, error) from None
-        return _checked(self.path, values[number])
+        return _checked(self.path, values[self.place])
 
 
 def match_arrays(folder: Path, arrays: Sequence[Path], known: KnownImages) -> dict[str, ArrayOf]:
@@ -107,13 +106,14 @@ def _arrays_of(path: Path, names: Sequence[str]) -> list[ArrayOf]:
     """The arrays of images that a NPZ calls so, each by itself or in a stack of all."""
     if set(names) <= set(names_in(path)):
         return [ArrayOf(path, name) for name in names]
-    count = len(names)
-    if not stacks_in(path, count):
+    stacks = tuple(stacks_in(path, len(names)))
+    if not stacks:
         shapes = ", ".join(f"{n} {h.shape}" for n, h in heads_in(path).items() if not h.is_list)
         raise ValueError(
-            f"{path}: expected arrays of {count} images, as many as it names, found {shapes:.80}"
+            f"{path}: expected arrays of {len(names)} images, as many as it names, found "
+            f"{shapes:.80}"
         )
-    return [ArrayOf(path, name, (number, count)) for number, name in enumerate(names)]
+    return [ArrayOf(path, name, number, stacks) for number, name in enumerate(names)]
 
 
 def _check_names(path: Path) -> None:
@@ -124,7 +124,7 @@ def _check_names(path: Path) -> None:
             f"{path}: expected the images' names as texts, found objects of Python in '{name}', "
             "which are not read: numpy.array(names, dtype=str) makes texts of them"
         )
-    names = _of_numbers(path)
+    names = _of_numbers(path, names_in(path))
     if len(names) > 1 and not {PLANES, LOGITS} & set(names):
         raise ValueError(
             f"{path}: expected arrays that are called as images of the data set are, found "
@@ -161,10 +161,12 @@ def read_array(path: Path, name: str = "", preferred: str = PLANES) -> Array:
             if isinstance(content, np.ndarray):
                 values: Array = content
             else:
-                values = np.asarray(content[name or _only(path, _of_numbers(path), preferred)])
+                values = np.asarray(
+                    content[name or _only(path, _of_numbers(path, content.files), preferred)]
+                )
     except KeyError:
         raise ValueError(f"{path}: expected an array '{name}', found none") from None
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _broken(path, error) from None
     return _checked(path, values)
 
@@ -185,10 +187,10 @@ def _checked(path: Path, values: Array) -> Array:
     return values
 
 
-def _of_numbers(path: Path) -> list[str]:
+def _of_numbers(path: Path, names: Sequence[str]) -> list[str]:
     """The names of a NPZ's arrays, without those that are texts beside them."""
     heads = heads_in(path)
-    return [name for name in names_in(path) if name not in heads or not heads[name].is_list]
+    return [name for name in names if name not in heads or not heads[name].is_list]
 
 
 def _only(path: Path, names: Sequence[str], preferred: str) -> str:

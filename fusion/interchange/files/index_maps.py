@@ -57,7 +57,6 @@ Planes = list[tuple[str | None, tuple[int, ...]]]
 """Class, None where it is none that is asked for, and its numbers in a map; in the order of
 probabilities."""
 Map = Path | ArrayOf
-_ROUNDED = 1e-2
 _FULL = 255
 
 

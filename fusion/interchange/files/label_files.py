@@ -64,17 +64,16 @@ def open_label_files(
         found = _objects(files[key], known, size_hw, is_tracked) if key in files else []
         return predict_objects(key, size_hw, found, known.labels)
 
-    lines = [words for path in files.values() for words in _lines(path)]
-    ends = [(words[0], words[-1]) for words in lines]
+    ends = [line for path in files.values() for line in _ends_of_lines(path)]
     # Nothing else goes beyond 1; where each image has one object, its number is 1 in all lines.
-    is_tracked = any(last.isdecimal() and int(last) > 1 for _, last in ends)
-    is_tracked |= len(ends) >= _FEW and all(last == "1" for _, last in ends)
-    numbers = {int(first) for first, _ in ends if first.isdecimal()}
+    is_tracked = any(last.isdecimal() and int(last) > 1 for _, last, _ in ends)
+    is_tracked |= len(ends) >= _FEW and all(last == "1" for _, last, _ in ends)
+    numbers = {int(first) for first, _, _ in ends if first.isdecimal()}
     named = known.numbers if is_named else numbers & known.numbers.keys()
     classes = set(filter(None, map(known.label_of, named)))
     spoken = known.spoken(folder, classes, note)
     # A class, points of two numbers each, then a score, and an object's number at last.
-    has_any = any((len(words) - is_tracked) % 2 == 0 for words in lines)
+    has_any = any((count - is_tracked) % 2 == 0 for _, _, count in ends)
     return WrittenPredictions(
         "label files of YOLO", "instance", files, False, predict, spoken, gives_scores=has_any
     )
@@ -98,13 +97,16 @@ def _numbered(
     return replace(known, numbers=own)
 
 
-def _lines(path: Path) -> list[list[str]]:
-    """Return the words of each line; what is broken is told when it is read."""
+def _ends_of_lines(path: Path) -> list[tuple[str, str, int]]:
+    """Return the first and the last word of each line, and how many there are.
+
+    What is broken is told when it is read.
+    """
     try:
         lines = [text.split() for text in read_lines(path)]
     except ValueError:
         return []
-    return [words for words in lines if words]
+    return [(words[0], words[-1], len(words)) for words in lines if words]
 
 
 def _objects(

@@ -9,6 +9,7 @@ A stack has an image along its first axis; the names are as many texts. `classes
 from __future__ import annotations
 
 import re
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -22,7 +23,12 @@ import numpy.typing as npt
 
 SUFFIX = ".npz"
 _CLASSES = re.compile(r"(class|label|categor)[a-z]*([_ ]?names?)?", re.IGNORECASE)
-_BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+# What numpy and its libraries say of a damaged file: a stream, a header, a method of compression, a
+# password, a size beyond the memory, or one array in the place of several.
+BROKEN = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+    *(RuntimeError, MemoryError, TypeError, tokenize.TokenError, SyntaxError),
+)
 # Axes of the arrays of several images: these, height and width.
 _STACKED = 3
 
@@ -51,22 +57,26 @@ def names_in(path: Path) -> list[str]:
         return []
     try:
         with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except _BROKEN:
+            return _names_of(archive)
+    except BROKEN:
         return []
+
+
+def _names_of(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
 def heads_in(path: Path) -> dict[str, Head]:
     """Return name -> what this array of a NPZ is; of a damaged file, or another, none."""
     found: dict[str, Head] = {}
-    if not (names := names_in(path)):
+    if path.suffix.lower() != SUFFIX:
         return found
     try:
         with zipfile.ZipFile(path) as archive:
-            for name in names:
+            for name in _names_of(archive):
                 with archive.open(f"{name}.npy") as file:
                     found[name] = _read_head(file)
-    except (*_BROKEN, KeyError, RuntimeError):
+    except (*BROKEN, KeyError):
         return {}
     return found
 
@@ -87,7 +97,7 @@ def texts_in(path: Path) -> dict[str, tuple[str, ...]]:
     try:
         with np.load(path, allow_pickle=False) as content:
             return {name: _decoded(content[name]) for name in lists}
-    except (*_BROKEN, RuntimeError):
+    except BROKEN:
         return {}
 
 

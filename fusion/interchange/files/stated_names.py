@@ -38,8 +38,10 @@ def find_stated(folder: Path, paths: Collection[Path], first: str = NAMES) -> Pa
         return beside
     inside = {path: classes_in(path) for path in sorted(set(paths))}
     stated = next((path for path, own in inside.items() if own), None)
-    for path, own in inside.items() if stated else ():
-        if stated and own != inside[stated]:
+    if stated is None:
+        return None
+    for path, own in inside.items():
+        if own != inside[stated]:
             wanted, found = ", ".join(inside[stated]), ", ".join(own) or "none"
             raise ValueError(
                 f"{path}: expected the classes that {stated} names, {wanted:.80}, found {found:.80}"

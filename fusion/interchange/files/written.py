@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Literal, TypeVar
 
 from converters.errors import did_you_mean
 from converters.files.images import is_image
-from converters.files.names import plain_name
+from converters.files.names import of_same_numbers, plain_name
 from converters.formats.mask_folders.nnunet_writing import name_of_image
 from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
@@ -19,7 +18,6 @@ from fusion.types import Kind, Prediction
 T = TypeVar("T")
 # Of classes.
 _SHOWN = 4
-_NUMBERS = re.compile(r"\d+")
 _FOREIGN = {
     "file": "expected a file called as an image of the data set is, found none of that name: move "
     "it elsewhere",
@@ -149,10 +147,8 @@ class KnownImages:
 
     def _meant(self, name: str, found: Collection[str]) -> str:
         """Name the class that is probably meant by an unknown name, of those that are not found."""
-        # finger-1 is no misspelt finger-11.
-        numbers = _NUMBERS.findall(name)
-        others = [n for n in self.labels.names if n not in found and _NUMBERS.findall(n) == numbers]
-        return did_you_mean(name, others)
+        others = (label for label in self.labels.names if label not in found)
+        return did_you_mean(name, of_same_numbers(name, others))
 
     def canonical(self, name: str) -> str | None:
         """Return the class that is called so, or nearly: case and separators may differ.
